@@ -1,0 +1,1 @@
+"""simtool: a discrete-event performance simulator and plan optimizer for LLM inference."""

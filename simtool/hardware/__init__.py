@@ -1,0 +1,1 @@
+"""Hardware: devices, links, clusters, cost models, collectives, energy, price."""

@@ -1,0 +1,38 @@
+"""CostModel: Operator → seconds, with an interval and where the number comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtool.models.operators import Operator
+
+Array = NDArray[np.float64]
+Provenance = Literal["measured", "interpolated", "transferred", "roofline"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """One operator's price, arrays of shape [b], for a single call.
+
+    seconds: the prediction; lower and upper: its 80% interval. roofline_s: max of the specification's compute, memory
+    and link times (the floor). provenance: the weakest kind of evidence used. source: profile name or rule.
+    """
+
+    seconds: Array
+    lower: Array
+    upper: Array
+    roofline_s: Array
+    provenance: Provenance
+    source: str
+
+
+class CostModel(Protocol):
+    """Anything that prices operators: the fitted catalogue model, or a synthetic device in a test."""
+
+    def price(self, operator: Operator) -> Cost:
+        """Seconds a call of `operator`, for its whole column of batches."""
+        ...

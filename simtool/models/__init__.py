@@ -1,0 +1,1 @@
+"""Models: architecture, operators, memory. No hardware, no time."""

@@ -1,0 +1,108 @@
+"""Plan: everything one may decide, in one serialisable value. A plan file replays exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Scheduling = Literal["chunked", "no_chunking", "prefill_first", "static"]
+Router = Literal["round_robin", "least_outstanding", "prefix_aware"]
+KernelLibrary = Literal["vllm", "sglang", "trtllm", "torch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel:
+    """Parallel degrees of one replica, in vLLM's words. Devices a replica = tp × pp × dp.
+
+    tp: tensor parallel degree of attention and dense layers.
+    pp: pipeline stages; `layers_per_stage` gives the split (empty: as even as possible, as vLLM does).
+    dp: data-parallel attention ranks (vLLM `--data-parallel-size`, SGLang `--enable-dp-attention`); every rank is a
+        scheduler of its own, all ranks step together because experts are spread over tp × dp.
+    ep: expert parallel degree; experts are cut by tensor parallelism over the remaining tp × dp / ep.
+    """
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    ep: int = 1
+    layers_per_stage: tuple[int, ...] = ()
+
+    @property
+    def devices(self) -> int:
+        """Devices a replica."""
+        return self.tp * self.pp * self.dp
+
+    @property
+    def moe_tp(self) -> int:
+        """Tensor-parallel degree inside an expert."""
+        return self.tp * self.dp // self.ep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduler:
+    """One engine's scheduler knobs; names and defaults are vLLM V1's (version 0.19, `vllm serve`).
+
+    chunked: one token budget shared by decodes and prefill chunks (vLLM V1).
+    no_chunking: as chunked, but a prompt is scheduled whole.
+    prefill_first: steps of waiting prefills alone run before decodes go on (SGLang default, vLLM V0).
+    static: a batch is admitted only when the previous one has finished; all run to the longest output.
+    """
+
+    scheduling: Scheduling = "chunked"
+    policy: Literal["fcfs", "priority"] = "fcfs"
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    max_model_len: int = 0  # 0: the model's own limit
+    cuda_graphs: bool = True
+    cuda_graph_sizes: tuple[int, ...] = ()  # () = vLLM's default capture sizes
+    async_scheduling: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvPolicy:
+    """The KV cache of one scheduler. `num_gpu_blocks` 0: computed from memory as the engine does."""
+
+    block_size: int = 16
+    gpu_memory_utilization: float = 0.9
+    watermark: float = 0.0
+    prefix_caching: bool = False
+    num_gpu_blocks: int = 0
+    dtype: str = "auto"  # "auto": the model's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """`replicas` equal engines on one device type. `stage_devices` names a device a pipeline stage when they differ."""
+
+    device: str
+    replicas: int = 1
+    parallel: Parallel = field(default_factory=Parallel)
+    scheduler: Scheduler = field(default_factory=Scheduler)
+    kv: KvPolicy = field(default_factory=KvPolicy)
+    stage_devices: tuple[str, ...] = ()
+
+    @property
+    def devices(self) -> int:
+        """Devices the pool takes."""
+        return self.replicas * self.parallel.devices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What runs where. `model` is a catalogue name or a path to a config.json; `cluster` is the `--devices` text.
+
+    weight_dtype "auto": as the model's config states.
+    """
+
+    model: str
+    cluster: str
+    pools: tuple[Pool, ...]
+    weight_dtype: str = "auto"
+    kernel_library: KernelLibrary = "vllm"
+    router: Router = "round_robin"
+    schema: int = 1
+
+    @property
+    def devices(self) -> int:
+        """Devices of all pools."""
+        return sum(pool.devices for pool in self.pools)

@@ -1,0 +1,1 @@
+"""Planners: propose, bound, simulate, prove. OR-Tools lives here and nowhere else."""

@@ -1,0 +1,93 @@
+"""Question and Answer: what the planner is asked, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from simtool.metrics import Result, Slo
+from simtool.plan import KernelLibrary, Plan, Scheduling
+from simtool.workload import Workload
+
+Objective = Literal[
+    "throughput-per-gpu",  # output tokens/s/GPU, max
+    "goodput-per-gpu",  # requests/s that meet the SLO a GPU, max
+    "throughput-per-dollar",  # output tokens a dollar, max
+    "latency",  # mean E2E seconds, min
+    "ttft",
+    "tpot",
+    "gpus",  # devices used, min
+    "cost-per-token",  # dollars a million output tokens, min
+    "energy-per-token",  # joules an output token, min
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """What may be chosen. An empty tuple means every value that could be legal."""
+
+    devices: tuple[int, ...] = ()
+    replicas: tuple[int, ...] = ()
+    tp: tuple[int, ...] = ()
+    pp: tuple[int, ...] = ()
+    dp: tuple[int, ...] = ()
+    ep: tuple[int, ...] = ()
+    weight_dtype: tuple[str, ...] = ("auto",)
+    kv_dtype: tuple[str, ...] = ("auto",)
+    max_num_seqs: tuple[int, ...] = (256,)
+    max_num_batched_tokens: tuple[int, ...] = (2048, 8192)
+    scheduling: tuple[Scheduling, ...] = ("chunked",)
+    router: tuple[str, ...] = ("round_robin",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Which plan is best for `workload` of `model` on `devices` (as "8xh200" or "4xa100-80g+8xl4")?"""
+
+    model: str
+    devices: str
+    workload: Workload
+    objective: Objective = "throughput-per-gpu"
+    slo: Slo = field(default_factory=Slo)
+    kernel_library: KernelLibrary = "vllm"
+    space: Space = field(default_factory=Space)
+    gpu_memory_utilization: float = 0.9
+    prefix_caching: bool = False
+    num_gpu_blocks: int = 0
+    price_per_hour: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One legal plan: its optimistic bound, and what simulation said if it was simulated."""
+
+    plan: Plan
+    bound: float
+    objective: float | None
+    metrics: Mapping[str, float] | None
+    meets_slo: bool | None
+    status: Literal["best", "simulated", "pruned"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """best: the winner with its Result. gap: relative distance from the best to the bound of all that is not simulated.
+
+    metrics: vLLM's keys. intervals: key -> (lower, upper). illegal: rule name -> how many plans it excludes.
+    """
+
+    question: Question
+    best: Candidate
+    result: Result
+    intervals: Mapping[str, tuple[float, float]]
+    candidates: tuple[Candidate, ...]
+    illegal: Mapping[str, int]
+    legal: int
+    simulated: int
+    pruned: int
+    gap: float
+    provenance: Mapping[str, str]
+    wall_s: float

@@ -1,0 +1,1 @@
+"""Simulator: step, replica, cluster. simpy lives here and nowhere else."""

@@ -1,0 +1,47 @@
+"""StepTables: a plan compiled into arrays, so that the replica prices one iteration in O(1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTables:
+    """Seconds (and joules) of one step of one replica, by pipeline stage. S = pp stages.
+
+    A step of stage s on the slowest data-parallel rank, with T tokens (T_all over all ranks), D decodes of mean KV
+    length x, prefill chunks (q_i new tokens after c_i cached) and n sampled tokens takes
+      token_s[s, T] + shared_s[s, T_all] + decode(s, D, x) + sum_i prefill(s, q_i, c_i) + [last stage] head_s[n]
+    and a step of the replica adds host_s[requests], or hides it where `host_overlapped`.
+
+    token_s   [S, max_tokens+1]          dense layers, norms, TP collectives (CUDA-graph padding applied)
+    shared_s  [S, max_tokens*dp+1]       experts and their dispatch/combine (all zero for a dense model)
+    decode_s  [S, max_seqs+1, K]         decode attention at mean KV length kv_knots[k]; piecewise linear in x
+    kv_knots  [K]                        tokens, increasing, kv_knots[0] = 0, last >= the longest context
+    prefill_rate [S, Q, C]               seconds per (query, key) pair: prefill(q, c) = rate * q * (c + (q+1)/2);
+                                         bilinear in log2(q) and log2(c+1), knots prefill_step apart from 0
+    head_s    [max_seqs*dp+1]            final norm, LM head, sampling on the last stage
+    host_s    [max_seqs+1]               scheduler, launch, detokenise
+    p2p_s     [max_tokens+1]             activation transfer to the next stage (zero where S = 1)
+    token_j   [max_tokens+1]             dynamic joules of the replica for T tokens, all stages
+    attention_w, idle_w                  dynamic watts during attention; static watts of the replica's devices
+    """
+
+    token_s: Array
+    shared_s: Array
+    decode_s: Array
+    kv_knots: Array
+    prefill_rate: Array
+    prefill_step: float
+    head_s: Array
+    host_s: Array
+    host_overlapped: bool
+    p2p_s: Array
+    token_j: Array
+    attention_w: float
+    idle_w: float
