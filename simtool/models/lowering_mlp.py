@@ -1,0 +1,165 @@
+"""Feed-forward parts: dense MLPs, routers, shared experts on a rank's tokens; routed experts on all ranks' tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simtool.models.architecture import DenseMlp, MoeMlp, WeightDtypes
+from simtool.models.lowering_kernels import collective, constant, element_bytes, elementwise, projection
+from simtool.models.lowering_shard import Shard
+from simtool.models.operators import Array, Operator
+from simtool.models.quantization import bytes_per_element
+
+
+def mlp_operators(shard: Shard, tokens: Array) -> list[Operator]:
+    """Dense MLPs, and of mixture layers all that works on the rank's own `tokens` [b]."""
+    operators: list[Operator] = []
+    for mlp, dtypes, count in shard.mlps:
+        if isinstance(mlp, DenseMlp):
+            operators += _dense(shard, "", mlp.intermediate_size, mlp.gated, dtypes.mlp, dtypes, count, tokens)
+        else:
+            operators += _beside_experts(shard, mlp, dtypes, count, tokens)
+    return operators
+
+
+def _dense(
+    shard: Shard,
+    prefix: str,
+    intermediate: float,
+    gated: bool,
+    dtype: str,
+    dtypes: WeightDtypes,
+    count: int,
+    tokens: Array,
+    *,
+    replicated: bool = False,
+) -> list[Operator]:
+    """Fused gate and up (column parallel), activation, down (row parallel)."""
+    hidden, act = shard.arch.hidden_size, element_bytes(shard.arch.activation_dtype)
+    inner = intermediate / (1 if replicated else shard.parallel.tp)
+    branches = 2 if gated else 1
+    up = f"{prefix}gate_up" if gated else f"{prefix}up"
+    activation = act * inner * (branches + 1)
+    return [
+        projection(shard, up, count, tokens, branches * inner, hidden, dtype, dtypes),
+        elementwise(
+            f"{prefix}activation",
+            count=count,
+            tokens=tokens,
+            bytes_per_token=activation,
+            dtype=shard.arch.activation_dtype,
+        ),
+        projection(shard, f"{prefix}down", count, tokens, hidden, inner, dtype, dtypes),
+    ]
+
+
+def _beside_experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, count: int, tokens: Array) -> list[Operator]:
+    """Router, shared experts, latent projections, parallel dense MLP. Sequence-parallel where vLLM is."""
+    hidden, cut = shard.arch.hidden_size, shard.sequence_parallel
+    own = tokens / shard.parallel.tp if cut else tokens
+    routing = 4.0 * mlp.num_experts + 8.0 * mlp.top_k  # fp32 scores read, ids and weights written
+    operators = [
+        projection(shard, "router", count, own, mlp.num_experts, hidden, dtypes.other, dtypes),
+        elementwise("router_topk", count=count, tokens=own, bytes_per_token=routing, dtype="fp32"),
+    ]
+    if mlp.shared_intermediate_size:
+        width, gated = mlp.shared_intermediate_size, mlp.shared_gated
+        operators += _dense(shard, "shared_", width, gated, dtypes.shared_experts, dtypes, count, own, replicated=cut)
+    if mlp.latent_size:
+        operators += [
+            projection(shard, "latent_down", count, own, mlp.latent_size, hidden, dtypes.shared_experts, dtypes),
+            projection(shard, "latent_up", count, own, hidden, mlp.latent_size, dtypes.shared_experts, dtypes),
+        ]
+    if mlp.dense_intermediate_size:
+        operators += _dense(shard, "dense_", mlp.dense_intermediate_size, True, dtypes.mlp, dtypes, count, tokens)
+    return operators
+
+
+def expert_operators(shard: Shard, total_tokens: Array) -> list[Operator]:
+    """Routed experts with dispatch and combine, for `total_tokens` [b] of all data-parallel ranks together."""
+    operators: list[Operator] = []
+    for mlp, dtypes, count in shard.mlps:
+        if isinstance(mlp, MoeMlp):
+            width = mlp.latent_size or shard.arch.hidden_size
+            operators += _exchange(shard, mlp, dtypes, width, count, total_tokens)
+            operators.append(_experts(shard, mlp, dtypes, width, count, total_tokens))
+    return operators
+
+
+def touched_experts(mlp: MoeMlp, tokens: Array) -> Array:
+    """Distinct experts that `tokens` activate under uniform routing, in expectation: E(1 - (1 - k/E)^T)."""
+    missed = np.power(1.0 - mlp.top_k / mlp.num_experts, tokens)
+    return mlp.num_experts * (1.0 - missed)
+
+
+def _experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count: int, tokens: Array) -> Operator:
+    """Grouped GEMMs of a device's num_experts/ep experts, each cut moe_tp ways, under uniform routing.
+
+    Bytes: the weights of the experts that got a token, and inputs, intermediates and outputs of the routed tokens.
+    """
+    ep, moe_tp = shard.parallel.ep, shard.parallel.moe_tp
+    inner, branches = mlp.intermediate_size / moe_tp, 2 if mlp.gated else 1
+    matrices = width * inner * (branches + 1)
+    routed = tokens * mlp.top_k / ep
+    act = element_bytes(shard.arch.activation_dtype)
+    weights = touched_experts(mlp, tokens) / ep * matrices
+    sizes = {"hidden": width, "inter": mlp.intermediate_size, "top_k": mlp.top_k}
+    sizes |= {"num_experts": mlp.num_experts, "moe_tp": moe_tp, "moe_ep": ep}
+    return Operator(
+        name="experts",
+        family="moe",
+        count=count,
+        dtype=dtypes.experts,
+        dims={"tokens": tokens} | {name: constant(size, tokens) for name, size in sizes.items()},
+        flops=2.0 * routed * matrices,
+        hbm_bytes=weights * bytes_per_element(dtypes.experts, dtypes.scale_bytes_per_element)
+        + routed * act * (2 * width + (branches + 1) * inner),
+        launches=3,
+    )
+
+
+def _exchange(
+    shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count: int, total_tokens: Array
+) -> list[Operator]:
+    """How tokens of several data-parallel ranks meet the experts; nothing with one rank (its TP group shares tokens).
+
+    allgather_reducescatter, vLLM's default (`vllm/distributed/device_communicators/all2all.py`): every device gathers
+    all tokens' activations and expert choices, and the partial outputs are reduce-scattered. The group is the data-
+    parallel one, or all tp x dp devices where tokens are also cut over TP. all_to_all (DeepEP, arXiv 2412.19437
+    section 3.2.2): a token goes once to each device that has one of its experts.
+    """
+    parallel = shard.parallel
+    if parallel.dp == 1:
+        return []
+    act, devices = element_bytes(shard.arch.activation_dtype), parallel.tp * parallel.dp
+    choices = 8.0 * mlp.top_k  # fp32 weight and int32 id of each chosen expert
+    if shard.moe_dispatch == "all_to_all" and parallel.ep > 1:
+        sent = total_tokens / devices * _devices_reached(mlp, parallel.ep)
+        input_bytes = bytes_per_element(dtypes.experts) if dtypes.experts in ("fp8", "int8") else act
+        out, back = sent * (width * input_bytes + choices), sent * width * act
+        calls = (("moe_dispatch", "all_to_all", out), ("moe_combine", "all_to_all", back))
+        ranks = devices
+    else:
+        out, back = total_tokens * (width * act + choices), total_tokens * width * act
+        calls = (("moe_dispatch", "all_gather", out), ("moe_combine", "reduce_scatter", back))
+        ranks = devices if shard.sequence_parallel else parallel.dp
+    return [
+        collective(
+            name,
+            "all_to_all" if kind == "all_to_all" else "all_gather" if kind == "all_gather" else "reduce_scatter",
+            count=count,
+            message_bytes=size,
+            ranks=ranks,
+            nodes=shard.expert_nodes,
+            dtype=shard.arch.activation_dtype,
+        )
+        for name, kind, size in calls
+    ]
+
+
+def _devices_reached(mlp: MoeMlp, ep: int) -> float:
+    """Expected distinct expert-parallel devices of a token's top_k distinct experts, chosen uniformly."""
+    each, missed = mlp.num_experts // ep, 1.0
+    for chosen in range(mlp.top_k):
+        missed *= max(0.0, mlp.num_experts - each - chosen) / (mlp.num_experts - chosen)
+    return ep * (1.0 - missed)
