@@ -10,12 +10,31 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SparseIndexer:
+    """Lightning indexer of sparse attention (DeepSeek V3.2): scores all keys, keeps `topk` tokens.
+
+    shared: the layer uses another layer's indices (no indexer weights, no index keys of its own).
+    block_size: keys are kept in blocks of so many tokens (1: single tokens; topk stays in tokens).
+    params: learned elements of the indexer. key_bytes: bytes a token of its own key cache.
+    """
+
+    num_heads: int
+    head_dim: int
+    topk: int
+    shared: bool = False
+    block_size: int = 1
+    params: int = 0
+    key_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
     """Softmax attention over a KV cache (MHA, GQA, MQA), optionally windowed.
 
     window: tokens seen (sliding window), 0 = all. chunked: the window is a fixed chunk (Llama 4), not sliding.
     v_head_dim may differ from head_dim. kv_shared: reads another layer's KV (stores none, has no k/v projections).
     extra_params: learned parameters beside q/k/v/o and biases (sinks, gates, q/k norms), elements.
+    tied_kv: values are made from the key projection (no v_proj; the cache still holds both). indexer: sparse attention.
     """
 
     num_heads: int
@@ -29,19 +48,8 @@ class Attention:
     out_bias: bool = False
     output_gate: bool = False
     extra_params: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SparseIndexer:
-    """Lightning indexer of sparse attention (DeepSeek V3.2): scores all keys, keeps `topk`.
-
-    shared: the layer uses another layer's indices (no indexer weights, no index keys of its own).
-    """
-
-    num_heads: int
-    head_dim: int
-    topk: int
-    shared: bool = False
+    tied_kv: bool = False
+    indexer: SparseIndexer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,7 @@ class LatentAttention:
     """Multi-head latent attention (MLA). q_lora_rank 0: the query is projected directly.
 
     The cache holds kv_lora_rank + qk_rope_head_dim elements a token, the same on every TP rank.
+    output_gate: a hidden → num_heads × v_head_dim gate on the output. extra_params: norms and the like, elements.
     """
 
     num_heads: int
@@ -59,6 +68,7 @@ class LatentAttention:
     v_head_dim: int
     indexer: SparseIndexer | None = None
     output_gate: bool = False
+    extra_params: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +104,7 @@ class MoeMlp:
 
     num_groups/topk_groups: group-limited routing (1: none). latent_size: experts work in this width (0: hidden).
     dense_intermediate_size: a dense MLP that runs beside the experts in the same layer (0: none).
+    extra_params: learned elements beside the experts and the router matrix (scales, inner norms).
     """
 
     num_experts: int
@@ -109,6 +120,7 @@ class MoeMlp:
     topk_groups: int = 1
     latent_size: int = 0
     dense_intermediate_size: int = 0
+    extra_params: int = 0
 
 
 Mixer = Attention | LatentAttention | RecurrentMixer
@@ -117,16 +129,24 @@ FeedForward = DenseMlp | MoeMlp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One block. Either part may be absent (Nemotron-H, pruned blocks). norm_params: elements of its norms."""
+    """One block. Either part may be absent (Nemotron-H, pruned blocks). norm_params: elements of its norms.
+
+    dtypes: this layer's own storage dtypes where the checkpoint leaves single layers unquantised (None: the model's).
+    """
 
     mixer: Mixer | None
     mlp: FeedForward | None
     norm_params: int = 0
+    dtypes: WeightDtypes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightDtypes:
-    """Storage dtype by module group, as the checkpoint states it; scale_bytes_per_element covers block scales."""
+    """Storage dtype by module group, as the checkpoint states it.
+
+    scale_bytes_per_element: block scales (and zero points) of the quantised groups; None: the dtype's usual ones
+    (models/quantization.py).
+    """
 
     attention: str = "bf16"
     mlp: str = "bf16"
@@ -134,14 +154,17 @@ class WeightDtypes:
     shared_experts: str = "bf16"
     embedding: str = "bf16"
     lm_head: str = "bf16"
-    other: str = "bf16"  # norms, routers, biases, recurrent parameters
+    recurrent: str = "bf16"  # projections of recurrent mixers
+    other: str = "bf16"  # norms, routers, biases, convolutions
+    scale_bytes_per_element: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelArchitecture:
-    """A decoder (the language part of a multimodal model; the rest is counted in extra_params and extra_bytes).
+    """A decoder (the language part of a multimodal model; encoders and projectors are counted in extra_params).
 
-    layers: the main stack, in order. mtp_layers: multi-token-prediction blocks (weights counted, not run in decode).
+    layers: the main stack, in order. mtp_layers: multi-token-prediction blocks (weights counted, not run in decode);
+    mtp_params: their projections, norms and heads outside of layers. position_params: learned positions and the like.
     published_params / published_active_params: the model card's numbers (0 unknown), for the check in tests.
     """
 
@@ -158,4 +181,8 @@ class ModelArchitecture:
     final_norm_params: int = 0
     position_params: int = 0
     extra_params: int = 0
+    mtp_params: int = 0
     source: str = ""
+    model_type: str = ""
+    published_params: float = 0.0
+    published_active_params: float = 0.0
