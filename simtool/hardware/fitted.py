@@ -1,0 +1,191 @@
+"""The catalogue's cost model: fitted profiles where they exist, transferred ones elsewhere, a roofline for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtool.errors import InputError
+from simtool.hardware.cluster import NodeGroup
+from simtool.hardware.cost import Cost, Provenance
+from simtool.hardware.device import Device, load_device
+from simtool.hardware.fitted_residual import TOLERATED_OCTAVES
+from simtool.hardware.fitted_work import FAMILY_TERMS, STORED_BYTES, Dims
+from simtool.hardware.profile_choice import Choice, choose
+from simtool.hardware.profile_file import FamilyFit, KernelProfile, load_shipped_profiles
+from simtool.hardware.roofline import RooflineLaw, Work, floor_seconds
+from simtool.models.operators import Operator
+
+Array = NDArray[np.float64]
+LIBRARIES = ("vllm", "sglang", "trtllm", "torch")
+
+# A kernel nobody measured for us: launch and efficiencies of the fitted laws' middle (H200, A100 and L40S profiles:
+# compute 0.6-0.9, memory 0.75-0.9, launch 2-12 us), and an interval as wide as the roofline-only errors (p95 about 2x).
+DEFAULT_LAW = RooflineLaw(launch_s=3e-6, compute_efficiency=0.7, memory_efficiency=0.8, exponent=1.5)
+DEFAULT_INTERVAL = (np.log(0.6), np.log(1.8))
+# Memory-bound kernels inside a CUDA graph (norms, activations, rotary, copies). Vidur A100 profiles: RMSNorm 1.4 us,
+# rotary 1.2 us, residual sum 0.9 us at one token and 0.72 of the bandwidth at 4,096 tokens and more.
+ELEMENTWISE_LAW = RooflineLaw(launch_s=1.4e-6, compute_efficiency=0.7, memory_efficiency=0.72, exponent=1.5)
+_ORDER: Mapping[Provenance, int] = {"measured": 0, "interpolated": 1, "transferred": 2, "roofline": 3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedCostModel:
+    """Prices operators for one device, its links and a kernel library. `price` is vectorised over batch columns.
+
+    choices caches which fit serves a (family, dtype); it lives and dies with this object.
+    """
+
+    device: Device
+    group: NodeGroup
+    library: str
+    profiles: tuple[KernelProfile, ...]
+    devices: Mapping[str, Device]
+    choices: dict[tuple[str, str], Choice | None] = field(default_factory=dict, compare=False)
+
+    def price(self, operator: Operator) -> Cost:
+        """Seconds a call of `operator`, for its whole column [b]; the interval covers 80%. 0 s where nothing is done."""
+        if operator.family == "collective":
+            from simtool.hardware.collectives import price_collective
+
+            return price_collective(operator, self.group, self.library)
+        if operator.family in FAMILY_TERMS and set(operator.dims) >= _REQUIRED[operator.family]:
+            choice = self._choice(operator.family, operator.dtype)
+            if choice is not None:
+                return self._fitted(operator, choice)
+        return self._bare(operator)
+
+    def _choice(self, family: str, dtype: str) -> Choice | None:
+        key = (family, dtype)
+        if key not in self.choices:
+            self.choices[key] = choose(self.device, self.library, family, dtype, self.profiles, self.devices)
+        return self.choices[key]
+
+    def _fitted(self, operator: Operator, choice: Choice) -> Cost:
+        dims = _float_dims(operator)
+        fit, terms = choice.fit, FAMILY_TERMS[operator.family]
+        work = terms.work(dims, _stored_dtype(operator.dtype, fit, weight_only=choice.weight_only))
+        peak, bandwidth = self._rates(choice)
+        seconds = fit.law.seconds(work, peak, bandwidth)
+        outside = np.full(len(seconds), np.inf)
+        if fit.residual is not None:
+            correction, outside = fit.residual.evaluate(terms.features(dims))
+            seconds = seconds * np.exp(correction)
+        busy = seconds > 0
+        beyond = np.maximum(outside - TOLERATED_OCTAVES, 0.0) * busy
+        low, high = _interval(fit, work, peak, bandwidth, beyond, widen=not choice.own)
+        kind: Provenance = "interpolated" if choice.own else "transferred"
+        if bool(np.any(beyond > 0)):
+            kind = "roofline"
+        source = f"{fit.device}/{fit.library}/{fit.family}/{fit.dtype}"
+        return Cost(
+            seconds=seconds,
+            lower=seconds * np.exp(low),
+            upper=seconds * np.exp(high),
+            roofline_s=self._floor(operator),
+            provenance=kind,
+            source=f"{source} ({choice.reason})" if choice.reason else source,
+        )
+
+    def _rates(self, choice: Choice) -> tuple[float, float]:
+        """Peak FLOP/s and bytes/s to use with a fit: its own, scaled by the two devices' specification ratios."""
+        fit = choice.fit
+        if choice.same_device:
+            return fit.peak_flops, fit.bandwidth_bytes_per_s
+        source = self.devices[fit.device]
+        compute = "bf16" if choice.weight_only else {"fp8_block": "fp8", "int8_wo": "bf16"}.get(fit.dtype, fit.dtype)
+        ratio = self.device.peak_flops(compute) / source.peak_flops(compute)
+        return fit.peak_flops * ratio, fit.bandwidth_bytes_per_s * self.device.hbm_bytes_per_s / source.hbm_bytes_per_s
+
+    def _floor(self, operator: Operator) -> Array:
+        flops, moved = np.broadcast_arrays(operator.flops, operator.hbm_bytes)
+        compute = self.device.peak_flops("bf16" if "attention" in operator.family else operator.dtype)
+        return floor_seconds(Work(flops=flops, hbm_bytes=moved), compute, self.device.hbm_bytes_per_s)
+
+    def _bare(self, operator: Operator) -> Cost:
+        """A kernel without any profile: the default law on the operator's own FLOPs and bytes."""
+        memory_bound = operator.family in ("elementwise", "embedding", "recurrent")
+        law = ELEMENTWISE_LAW if memory_bound else DEFAULT_LAW
+        flops, moved = np.broadcast_arrays(operator.flops, operator.hbm_bytes)
+        dtype = "bf16" if operator.family != "gemm" and operator.family != "moe" else operator.dtype
+        launches = max(operator.launches, 1)
+        share = Work(flops=flops / launches, hbm_bytes=moved / launches)
+        seconds = law.seconds(share, self.device.peak_flops(dtype), self.device.hbm_bytes_per_s) * launches
+        return Cost(
+            seconds=seconds,
+            lower=seconds * np.exp(DEFAULT_INTERVAL[0]),
+            upper=seconds * np.exp(DEFAULT_INTERVAL[1]),
+            roofline_s=self._floor(operator),
+            provenance="roofline",
+            source="memory-bound law" if memory_bound else "default roofline law",
+        )
+
+
+_REQUIRED: Mapping[str, frozenset[str]] = {
+    "gemm": frozenset({"m", "n", "k"}),
+    "moe": frozenset({"tokens", "hidden", "inter", "top_k", "num_experts", "moe_tp", "moe_ep"}),
+    "attention_prefill": frozenset({"batch", "seq", "prefix", "heads", "kv_heads", "head_dim", "window"}),
+    "attention_decode": frozenset({"batch", "kv_len", "heads", "kv_heads", "head_dim", "window"}),
+    "mla_prefill": frozenset({"batch", "seq", "prefix", "heads"}),
+    "mla_decode": frozenset({"batch", "kv_len", "heads"}),
+}
+
+
+def _float_dims(operator: Operator) -> Dims:
+    """The dims as float arrays of one shape [b]; for experts also the matrices each has, from the operator's FLOPs."""
+    names = list(operator.dims)
+    arrays = np.broadcast_arrays(*[np.atleast_1d(np.asarray(operator.dims[n], dtype=np.float64)) for n in names])
+    dims = dict(zip(names, arrays, strict=True))
+    if operator.family == "moe":
+        rows = dims["tokens"] * dims["top_k"] / dims["moe_ep"]
+        per_matrix = 2.0 * rows * dims["hidden"] * dims["inter"] / dims["moe_tp"]
+        ratio = operator.flops / np.maximum(per_matrix, 1.0)
+        dims["matrices"] = np.where(per_matrix > 0, np.clip(np.round(ratio), 2.0, 3.0), 3.0)
+    return dims
+
+
+def _stored_dtype(dtype: str, fit: FamilyFit, *, weight_only: bool) -> str:
+    """The dtype to count bytes with. Weight-only pricing counts small weights but no quantised activations."""
+    if weight_only:
+        return {"fp8": "int8_wo", "fp8_block": "int8_wo", "int8": "int8_wo", "nvfp4": "mxfp4", "fp4": "mxfp4"}.get(
+            dtype, dtype
+        )
+    if STORED_BYTES.get(dtype) is None:
+        raise InputError(dtype, "is no known operator dtype", f"one of {', '.join(sorted(STORED_BYTES))}")
+    return fit.dtype
+
+
+def _interval(
+    fit: FamilyFit, work: Work, peak: float, bandwidth: float, beyond: Array, *, widen: bool
+) -> tuple[Array, Array]:
+    """Log ends of the 80% interval, [b]: held-out quantiles of the regime each entry is in, wider beyond the table."""
+    regime = regimes(fit.law, work, peak, bandwidth)
+    low, high = fit.intervals[regime, 0], fit.intervals[regime, 1]
+    if widen:
+        low, high = np.minimum(low, fit.transfer_interval[0]), np.maximum(high, fit.transfer_interval[1])
+    reach = np.minimum(beyond, 3.0)  # the law's own error once for each octave beyond, three at most
+    return low + reach * fit.law_interval[0], high + reach * fit.law_interval[1]
+
+
+def regimes(law: RooflineLaw, work: Work, peak: float, bandwidth: float) -> NDArray[np.intp]:
+    """Index into profile_file.REGIMES of the law's largest term, [b]."""
+    flops, moved = np.broadcast_arrays(work.flops, work.hbm_bytes)
+    launch = np.full(flops.shape, law.launch_s)
+    memory = moved / (law.memory_efficiency * bandwidth)
+    compute = flops / (law.compute_efficiency * peak)
+    return np.asarray(np.stack([launch, memory, compute]).argmax(axis=0))
+
+
+def load_cost_model(device: Device, cluster: NodeGroup, library: str) -> FittedCostModel:
+    """The cost model of `device` in `cluster` (a node group, for its links) with the shipped profiles.
+
+    library: vllm, sglang, trtllm or torch. Raises InputError for another.
+    """
+    if library not in LIBRARIES:
+        raise InputError(library, "is no known kernel library", f"one of {', '.join(LIBRARIES)}")
+    profiles = load_shipped_profiles()
+    devices = {name: load_device(name) for name in sorted({p.device for p in profiles})}
+    return FittedCostModel(device=device, group=cluster, library=library, profiles=profiles, devices=devices)

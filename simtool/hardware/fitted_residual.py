@@ -1,0 +1,54 @@
+"""The residual on top of a roofline law: a short sum of separable functions of the log2 features.
+
+    log(measured / law) = sum_r prod_d f_rd(x_d),   f_rd piecewise linear between knots
+
+(Beylkin, Mohlenkamp, "Algorithms for numerical analysis in high dimensions", 2005.) It keeps sharp one-dimensional
+structure, such as the tile steps of a GEMM in m, that a stationary Gaussian process of the same size blurs. Outside
+the knots the edge value is held and fades to zero, so that the law alone prices what was never measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# Octaves outside the calibrated box after which the residual has faded to 1/e, and beyond which a price counts as
+# extrapolated. A choice, not a measurement: two octaves is the typical knot spacing of the imported tables.
+FADE_OCTAVES = 4.0
+TOLERATED_OCTAVES = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeparableResidual:
+    """knots: one increasing array [L_d] a feature (log2). factors: one array [L_d, R] a feature.
+
+    limit: largest |residual| seen in calibration; the sum is clipped to it.
+    """
+
+    knots: tuple[Array, ...]
+    factors: tuple[Array, ...]
+    limit: float
+
+    def evaluate(self, features: Array) -> tuple[Array, Array]:
+        """features [b, F] -> (log residual [b], octaves outside the calibrated box [b])."""
+        rank = self.factors[0].shape[1]
+        product = np.ones((len(features), rank))
+        outside = np.zeros(len(features))
+        for column, knots, factor in zip(features.T, self.knots, self.factors, strict=True):
+            product *= _interpolate(column, knots, factor)
+            outside = np.maximum(outside, np.maximum(knots[0] - column, column - knots[-1]))
+        fade = np.exp(-np.square(np.maximum(outside, 0.0) / FADE_OCTAVES))
+        return np.clip(product.sum(axis=1), -self.limit, self.limit) * fade, outside
+
+
+def _interpolate(column: Array, knots: Array, factor: Array) -> Array:
+    """Piecewise linear in `column` [b] between `knots` [L], edges held; factor [L, R] -> [b, R]."""
+    if len(knots) == 1:
+        return np.broadcast_to(factor, (len(column), factor.shape[1]))
+    right = np.clip(np.searchsorted(knots, column), 1, len(knots) - 1)
+    share = np.clip((column - knots[right - 1]) / (knots[right] - knots[right - 1]), 0.0, 1.0)[:, None]
+    return np.asarray((1.0 - share) * factor[right - 1] + share * factor[right])
