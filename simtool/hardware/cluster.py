@@ -21,13 +21,17 @@ _EXAMPLE = 'write it as "8xh200", "2x8xh100" (nodes x devices) or "4xa100-80g+8x
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeGroup:
-    """`nodes` equal nodes of `devices_per_node` devices; intra joins devices of a node, inter joins nodes."""
+    """`nodes` equal nodes of `devices_per_node` devices; intra joins devices of a node, inter joins nodes.
+
+    inter is one NIC; nics: how many of them a node has (usually one a device).
+    """
 
     device: Device
     nodes: int
     devices_per_node: int
     intra: Link
     inter: Link
+    nics: int
 
     @property
     def devices(self) -> int:
@@ -136,6 +140,7 @@ def node_group(device: Device, *, nodes: int, devices_per_node: int) -> NodeGrou
         devices_per_node=devices_per_node,
         intra=intra,
         inter=scale_out_link(device),
+        nics=devices_per_node,
     )
 
 
@@ -144,7 +149,7 @@ def _group_of_entry(entry: Any) -> NodeGroup:
     group = node_group(device, nodes=entry.nodes, devices_per_node=entry.devices_per_node or device.per_node)
     intra = _override(group.intra, entry.intra_link, entry.intra_gb_per_s, entry.intra_latency_us)
     inter = _override(group.inter, entry.inter_link, entry.inter_gb_per_s, entry.inter_latency_us)
-    return replace(group, intra=intra, inter=inter)
+    return replace(group, intra=intra, inter=inter, nics=entry.nics_per_node or group.nics)
 
 
 def _override(link: Link, name: str | None, gb_per_s: float | None, latency_us: float | None) -> Link:

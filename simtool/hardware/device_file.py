@@ -102,6 +102,7 @@ class LinkEntry(_Strict):
     """One table of links.toml."""
 
     kind: Literal["nvlink", "pcie", "network"]
+    reduces: bool = False
     gb_per_s: Positive
     latency_us: Positive
     source: Text
@@ -119,6 +120,7 @@ class GroupEntry(_Strict):
     inter_link: str | None = None
     inter_gb_per_s: Positive | None = None
     inter_latency_us: Positive | None = None
+    nics_per_node: Count | None = None
 
 
 class ClusterEntry(_Strict):

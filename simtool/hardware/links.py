@@ -12,12 +12,16 @@ from simtool.units import GB, US
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """bytes_per_s: payload bandwidth of one direction a device; latency_s: one message between neighbours."""
+    """bytes_per_s: payload bandwidth of one direction a device; latency_s: one message between neighbours.
+
+    reduces: the link's switches can add up what they carry (NVLink SHARP).
+    """
 
     name: str
     kind: Literal["nvlink", "pcie", "network"]
     bytes_per_s: float
     latency_s: float
+    reduces: bool
     source: str
 
 
@@ -40,6 +44,7 @@ def load_link(name: str) -> Link:
         kind=entry.kind,
         bytes_per_s=entry.gb_per_s * GB,
         latency_s=entry.latency_us * US,
+        reduces=entry.reduces,
         source=entry.source,
     )
 

@@ -1,0 +1,253 @@
+"""Collectives: seconds of all-reduce, all-gather, reduce-scatter, all-to-all and send/recv on a cluster's links.
+
+Inside a node a curve fitted to measurements is used, that of the kernel library that runs it (vLLM's, SGLang's or
+TensorRT-LLM's own all-reduce, else NCCL). A device without measurements takes the curve of the nearest measured one,
+latency and bandwidth scaled by the ratio of their links (provenance "transferred"). Between nodes a hierarchical model
+adds the network's latency, and transfers over it overlap those inside the node, as NCCL pipelines chunks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simtool.errors import InputError
+from simtool.hardware.cluster import NodeGroup
+from simtool.hardware.collective_algorithms import (
+    Algorithm,
+    algorithm_seconds,
+    check_kind,
+    network_seconds,
+    wire_factor,
+)
+from simtool.hardware.collective_curves import FITTED_DEVICES, Curve, CurveSet, load_curves
+from simtool.hardware.cost import Cost, Provenance
+from simtool.hardware.device import load_device
+from simtool.hardware.links import Link, scale_up_link
+from simtool.models.operators import Operator
+
+Array = NDArray[np.float64]
+
+LIBRARIES = ("vllm", "vllm-eager", "sglang", "sglang-eager", "trtllm", "nccl", "torch", "deepep", "deepep_ll")
+
+# Half-widths of the 80% interval in log time: 80% quantiles of |log error| where the model meets tables that it was not
+# fitted to, as `python -m simtool.calibration.fit_collectives --data DIR --report` prints. Added in quadrature to a
+# curve's own held-out spread.
+SAME_LINK_SPREAD = 0.11  # the same device measured by someone else (apex_plus against the fitted H200)
+OTHER_LINK_SPREAD = 0.31  # A100 from H200 and back by link ratios (NCCL 0.24, vLLM 0.27-0.31)
+OTHER_HOST_SPREAD = 0.86  # V100 PCIe from L40S: peer access and host bridges differ
+OTHER_NODES_SPREAD = 0.55  # hierarchical model on two A100 nodes (vidur)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveModel:
+    """Prices collectives on one group of nodes with one kernel library. Make it once with `collective_model`.
+
+    measured_link: the intra-node link that the curves were measured on.
+    """
+
+    group: NodeGroup
+    library: str
+    curves: CurveSet
+    measured_link: Link
+
+    def price(self, kind: str, size: ArrayLike, ranks: int, nodes: int = 1) -> Cost:
+        """Cost of one call for every size in bytes (as nccl-tests counts), `ranks` spread evenly over `nodes`."""
+        check_kind(kind)
+        sizes = _checked_sizes(size)
+        if ranks < 1 or nodes < 1 or nodes > ranks:
+            raise InputError(f"{ranks} ranks on {nodes} nodes", "is no placement", "1 <= nodes <= ranks")
+        if ranks == 1:
+            zero = np.zeros_like(sizes)
+            return Cost(seconds=zero, lower=zero, upper=zero, roofline_s=zero, provenance="measured", source="one rank")
+        per_node = -(-ranks // nodes)
+        if kind == "send_recv":
+            per_node = 1 if nodes > 1 else 2
+        # vLLM's, SGLang's and TensorRT-LLM's own all-reduce work inside one node only; NCCL does the rest.
+        library = self.library if nodes == 1 or kind in ("dispatch", "combine") else "nccl"
+        fixed, moving, spread, source = self._inside(kind, sizes, per_node, library)
+        hops, transfer = network_seconds(kind, sizes, nodes, per_node, self.group.inter, self.group.nics)
+        seconds = fixed + hops + np.maximum(moving, transfer)
+        width = np.exp(float(np.hypot(spread, OTHER_NODES_SPREAD)) if nodes > 1 else spread)
+        return Cost(
+            seconds=seconds,
+            lower=seconds / width,
+            upper=seconds * width,
+            roofline_s=self._floor(kind, sizes, per_node, nodes),
+            provenance=self._provenance(per_node, nodes),
+            source=source + (f" + hierarchical over {nodes} nodes ({self.group.inter.name})" if nodes > 1 else ""),
+        )
+
+    def price_operator(self, operator: Operator) -> Cost:
+        """Cost of an Operator of family "collective"; ranks and nodes may differ from step to step."""
+        if operator.family != "collective" or not operator.collective:
+            raise InputError(operator.name, "is no collective", "an Operator with family and field collective")
+        dims = operator.dims
+        size = np.atleast_1d(np.asarray(dims["bytes"], dtype=np.float64))
+        ranks = np.broadcast_to(dims["ranks"], size.shape)
+        nodes = np.broadcast_to(dims.get("nodes", np.ones(1)), size.shape)
+        layouts = sorted({(int(r), int(n)) for r, n in zip(ranks.tolist(), nodes.tolist(), strict=True)})
+        parts = [((ranks == r) & (nodes == n), self.price(operator.collective, size, r, n)) for r, n in layouts]
+        if len(parts) == 1:
+            return parts[0][1]
+        return _merged(parts, size)
+
+    def _inside(self, kind: str, size: Array, ranks: int, library: str) -> tuple[Array, Array, float, str]:
+        """(latency, transfer) seconds inside a node, the interval's half-width in log time, and the source."""
+        if ranks == 1:
+            return np.zeros_like(size), np.zeros_like(size), 0.0, "network"
+        curves = self._curves(kind, library)
+        below, above, weight = _neighbours(sorted(curves), ranks)
+        parts = [self._scaled(curves[n], size, ranks) for n in (below, above)]
+        fixed, moving = (_between(parts[0][i], parts[1][i], weight) for i in (0, 1))
+        spread = max(curves[below].spread, curves[above].spread)
+        if self._transferred(ranks):
+            spread = float(np.hypot(spread, self._transfer_spread(ranks)))
+        alive = size > 0
+        return np.where(alive, fixed, 0.0), np.where(alive, moving, 0.0), spread, self._source(curves[above])
+
+    def _curves(self, kind: str, library: str) -> dict[int, Curve]:
+        for name in (library, "nccl"):
+            found = self.curves.find(kind, name)
+            if found:
+                return found
+        raise InputError(f"{kind} by {library}", f"was not measured on {self.curves.device}", "use another library")
+
+    def _scaled(self, curve: Curve, size: Array, ranks: int) -> tuple[Array, Array]:
+        """(latency, transfer) of `curve` on this group's link, stretched to more ranks than it was measured with."""
+        intra, link = self.group.intra, self.measured_link
+        ranks = curve.ranks if curve.kind == "send_recv" else max(ranks, curve.ranks)
+        deeper = np.log2(ranks) / np.log2(curve.ranks)
+        wire = wire_factor(curve.kind, ranks, intra.reduces) / wire_factor(curve.kind, curve.ranks, link.reduces)
+        fixed = curve.latency_s * deeper * intra.latency_s / link.latency_s
+        return np.full_like(size, fixed), curve.excess(size) * wire * link.bytes_per_s / intra.bytes_per_s
+
+    def _same_link(self, ranks: int) -> bool:
+        intra, link = self.group.intra, self.measured_link
+        same = (intra.latency_s, intra.bytes_per_s) == (link.latency_s, link.bytes_per_s)
+        return same and ranks <= max(curve.ranks for curve in self.curves.curves)
+
+    def _transferred(self, ranks: int) -> bool:
+        return self.group.device.name != self.curves.device or not self._same_link(ranks)
+
+    def _transfer_spread(self, ranks: int) -> float:
+        if self.group.intra.kind == "pcie":
+            return OTHER_HOST_SPREAD
+        return SAME_LINK_SPREAD if self._same_link(ranks) else OTHER_LINK_SPREAD
+
+    def _provenance(self, per_node: int, nodes: int) -> Provenance:
+        if per_node == 1:
+            return "roofline"
+        return "transferred" if nodes > 1 or self._transferred(per_node) else "interpolated"
+
+    def _source(self, curve: Curve) -> str:
+        moved = "" if self.group.device.name == self.curves.device else f" scaled to {self.group.device.name}"
+        return f"{curve.library} {curve.kind} on {self.curves.device}{moved}"
+
+    def _floor(self, kind: str, size: Array, per_node: int, nodes: int) -> Array:
+        intra, inter = self.group.intra, self.group.inter
+        inside = wire_factor(kind, per_node, intra.reduces) * size / intra.bytes_per_s
+        outside = network_seconds(kind, size, nodes, per_node, inter, self.group.nics)[1]
+        return np.asarray(np.maximum(inside, outside))
+
+
+def collective_model(group: NodeGroup, library: str = "vllm") -> CollectiveModel:
+    """The model of `group`'s links, with the nearest measured device's curves. InputError for an unknown library."""
+    if library not in LIBRARIES:
+        raise InputError(library, "is no collective library", "one of " + ", ".join(LIBRARIES))
+    name, link = _nearest_measured(group)
+    return CollectiveModel(
+        group=group,
+        library="nccl" if library == "torch" else library,
+        curves=load_curves(name),
+        measured_link=link,
+    )
+
+
+def _nearest_measured(group: NodeGroup) -> tuple[str, Link]:
+    """The measured device with the same kind of link and the nearest bandwidth; the device itself if it is measured."""
+    links = {name: scale_up_link(load_device(name)) for name in FITTED_DEVICES}
+    same = {name: link for name, link in links.items() if (link.kind == "pcie") == (group.intra.kind == "pcie")}
+    if group.device.name in same:
+        return group.device.name, same[group.device.name]
+    wanted = group.intra
+    return min(
+        same.items(),
+        key=lambda item: (item[1].name != wanted.name, abs(np.log(item[1].bytes_per_s / wanted.bytes_per_s))),
+    )
+
+
+def collective_time(
+    kind: str,
+    size: ArrayLike,
+    ranks: int,
+    group: NodeGroup,
+    *,
+    nodes: int = 1,
+    library: str = "vllm",
+    algorithm: Algorithm = "auto",
+) -> Cost:
+    """Cost of one collective on `group`. algorithm "auto": what the library does, measured where it was; any other: the
+    alpha-beta formula of that algorithm on the intra-node link (provenance "roofline"), for one node only.
+    """
+    model = collective_model(group, library)
+    if algorithm in ("auto", "hierarchical"):
+        return model.price(kind, size, ranks, nodes)
+    check_kind(kind)
+    if nodes > 1:
+        raise InputError(algorithm, "has no formula over several nodes", "use auto or hierarchical")
+    sizes = _checked_sizes(size)
+    seconds = algorithm_seconds(kind, algorithm, sizes, ranks, group.intra)
+    floor = wire_factor(kind, ranks, group.intra.reduces) * sizes / group.intra.bytes_per_s
+    return Cost(
+        seconds=seconds,
+        lower=np.minimum(floor, seconds),
+        upper=seconds * 2.0,
+        roofline_s=floor,
+        provenance="roofline",
+        source=f"{algorithm} on {group.intra.name}",
+    )
+
+
+def price_collective(
+    kind: str, size: ArrayLike, ranks: int, nodes: int, group: NodeGroup, library: str = "vllm"
+) -> Cost:
+    """`collective_model(group, library).price(...)`; make the model once where many collectives are priced."""
+    return collective_model(group, library).price(kind, size, ranks, nodes)
+
+
+def _checked_sizes(size: ArrayLike) -> Array:
+    sizes = np.atleast_1d(np.asarray(size, dtype=np.float64))
+    if not (np.isfinite(sizes).all() and (sizes >= 0).all()):
+        raise InputError("bytes", "must be finite and not negative", "a message size in bytes")
+    return sizes
+
+
+def _neighbours(measured: list[int], ranks: int) -> tuple[int, int, float]:
+    """The measured rank counts around `ranks`, and how far it lies between them in log ranks (0: at the first)."""
+    below = max((n for n in measured if n <= ranks), default=measured[0])
+    above = min((n for n in measured if n >= ranks), default=measured[-1])
+    if below == above:
+        return below, above, 0.0
+    return below, above, float(np.log(ranks / below) / np.log(above / below))
+
+
+def _between(first: Array, second: Array, weight: float) -> Array:
+    if weight == 0.0:
+        return first
+    return np.asarray(np.exp((1 - weight) * np.log(first) + weight * np.log(second)))
+
+
+def _merged(parts: list[tuple[NDArray[np.bool_], Cost]], size: Array) -> Cost:
+    """One Cost from costs that each hold where their mask is set; the weakest provenance wins."""
+    order: tuple[Provenance, ...] = ("measured", "interpolated", "transferred", "roofline")
+    columns = {}
+    for name in ("seconds", "lower", "upper", "roofline_s"):
+        column = np.zeros_like(size)
+        for mask, cost in parts:
+            column[mask] = getattr(cost, name)[mask]
+        columns[name] = column
+    weakest = max((cost.provenance for _, cost in parts), key=order.index)
+    return Cost(**columns, provenance=weakest, source="; ".join(dict.fromkeys(cost.source for _, cost in parts)))
