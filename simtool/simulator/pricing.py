@@ -1,0 +1,156 @@
+"""Seconds of one iteration from the step tables, and the exact sum over a leap of homogeneous decode iterations."""
+
+from __future__ import annotations
+
+import math
+
+from simtool.simulator.gaps import record_run
+from simtool.simulator.jit import jit
+from simtool.simulator.state import (
+    CHUNK_CONTEXT,
+    CHUNK_NEW,
+    CHUNKS,
+    DECODES,
+    INF,
+    KV_SUM,
+    ROW0,
+    ROWS,
+    STEP_DECODES,
+    STEP_PREFILL,
+    TABLE,
+    State,
+)
+
+
+@jit
+def knot_below(s: State, table: int, x: float) -> int:
+    """Index j with knots[j] <= x < knots[j+1] (the last segment extends to the right)."""
+    low, high = 0, s.knots.shape[1] - 1
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if s.knots[table, middle] <= x:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@jit
+def decode_seconds(s: State, table: int, stage: int, decodes: int, x: float) -> float:
+    """Decode attention of `decodes` requests at mean KV length x: piecewise linear in x."""
+    j = knot_below(s, table, x)
+    x0, x1 = s.knots[table, j], s.knots[table, j + 1]
+    a, b = s.decode_s[table, stage, decodes, j], s.decode_s[table, stage, decodes, j + 1]
+    return float(a + (b - a) * ((x - x0) / (x1 - x0)))
+
+
+@jit
+def prefill_seconds(s: State, table: int, stage: int, new: int, context: int) -> float:
+    """Prefill attention of one chunk: the rate a (query, key) pair, bilinear in log lengths, times the pairs."""
+    step = s.scalars[table, 0]
+    rows, columns = s.prefill_rate.shape[2], s.prefill_rate.shape[3]
+    u = min(math.log2(new) / step, rows - 1.000001)
+    v = min(math.log2(context + 1.0) / step, columns - 1.000001)
+    i, j = int(u), int(v)
+    u, v = u - i, v - j
+    rate = s.prefill_rate[table, stage]
+    low = rate[i, j] + (rate[i, j + 1] - rate[i, j]) * v
+    high = rate[i + 1, j] + (rate[i + 1, j + 1] - rate[i + 1, j]) * v
+    return float((low + (high - low) * u) * new * (context + 0.5 * (new + 1)))
+
+
+@jit
+def attention_seconds(s: State, table: int, stage: int, row: int, lane: int) -> float:
+    """All attention of the row's scheduled step in one stage (first iteration)."""
+    seconds = 0.0
+    decodes = s.lane_i[row, lane, STEP_DECODES]
+    if decodes > 0:
+        mean = s.lane_i[row, lane, KV_SUM] / s.lane_i[row, lane, DECODES] + 1.0
+        seconds += decode_seconds(s, table, stage, decodes, mean)
+    for i in range(s.lane_i[row, lane, CHUNKS]):
+        seconds += prefill_seconds(
+            s, table, stage, s.chunks[row, lane, i, CHUNK_NEW], s.chunks[row, lane, i, CHUNK_CONTEXT]
+        )
+    return seconds
+
+
+@jit
+def stage_seconds(s: State, group: int, stage: int, lane: int) -> tuple[float, float]:
+    """One stage of the scheduled step: (seconds of the slowest row plus the shared part, attention seconds of it)."""
+    table, row0 = s.group_i[group, TABLE], s.group_i[group, ROW0]
+    slowest, attention, total = 0.0, 0.0, 0
+    for row in range(row0, row0 + s.group_i[group, ROWS]):
+        tokens = s.lane_i[row, lane, STEP_DECODES] + s.lane_i[row, lane, STEP_PREFILL]
+        total += tokens
+        if tokens == 0:
+            continue
+        mine = attention_seconds(s, table, stage, row, lane)
+        if s.token_s[table, stage, tokens] + mine > slowest:
+            slowest = s.token_s[table, stage, tokens] + mine
+            attention = mine
+    return slowest + s.shared_s[table, stage, total], attention
+
+
+@jit
+def segment(s: State, table: int, decodes: int, x: float) -> tuple[float, float, int]:
+    """Decode attention at x, its growth a token, and how many iterations stay on this linear piece."""
+    j = knot_below(s, table, x)
+    slope = (s.decode_s[table, 0, decodes, j + 1] - s.decode_s[table, 0, decodes, j]) / (
+        s.knots[table, j + 1] - s.knots[table, j]
+    )
+    value = s.decode_s[table, 0, decodes, j] + slope * (x - s.knots[table, j])
+    if j == s.knots.shape[1] - 2:
+        return value, slope, 1 << 40
+    return value, slope, max(math.ceil(s.knots[table, j + 1] - x), 1)
+
+
+@jit
+def run_seconds(first_s: float, slope_s: float, iterations: int) -> float:
+    """Sum of an arithmetic series."""
+    return iterations * first_s + slope_s * (0.5 * iterations * (iterations - 1))
+
+
+@jit
+def iterations_until(first_s: float, slope_s: float, most: int, limit_s: float) -> int:
+    """Smallest number of iterations, at most `most`, whose sum reaches limit_s."""
+    low, high = 1, most
+    while low < high:
+        middle = (low + high) >> 1
+        if run_seconds(first_s, slope_s, middle) >= limit_s:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@jit
+def leap(
+    s: State, table: int, decodes: int, x: float, fixed_s: float, most: int, start_s: float, horizon_s: float
+) -> tuple[int, float, float]:
+    """As many of `most` iterations as start before the horizon: (iterations, end, attention seconds).
+
+    Iteration i takes fixed_s + decode(x + i); the running iteration at the horizon is part of the leap.
+    """
+    done, now_s, attention_s = 0, start_s, 0.0
+    while done == 0 or (done < most and now_s < horizon_s):
+        value, slope, run = segment(s, table, decodes, x + done)
+        run = min(run, most - done)
+        total = run_seconds(fixed_s + value, slope, run)
+        if now_s + total >= horizon_s and horizon_s < INF:
+            run = iterations_until(fixed_s + value, slope, run, horizon_s - now_s)
+            total = run_seconds(fixed_s + value, slope, run)
+        now_s += total
+        attention_s += run_seconds(value, slope, run)
+        done += run
+    return done, now_s, attention_s
+
+
+@jit
+def record_leap(s: State, table: int, decodes: int, x: float, fixed_s: float, iterations: int) -> None:
+    """Count the gaps of the leap's iterations after its first."""
+    done = 1
+    while done < iterations:
+        value, slope, run = segment(s, table, decodes, x + done)
+        run = min(run, iterations - done)
+        record_run(s, fixed_s + value, slope, run, decodes)
+        done += run
