@@ -1,0 +1,175 @@
+"""Results on disk: a simulated one saved and loaded (npz columns), a measured one read from vLLM's result file."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtool.errors import InputError
+from simtool.files import output_file
+from simtool.metrics import LATENCIES, Result
+
+ITL_BIN_RATIO = 1.005  # width of a histogram bin: 0.5%
+_FORMAT = 1
+_COLUMNS = {
+    "sent_s": np.float64,
+    "scheduled_s": np.float64,
+    "first_token_s": np.float64,
+    "finish_s": np.float64,
+    "input_tokens": np.int32,
+    "output_tokens": np.int32,
+    "cached_tokens": np.int32,
+    "replica": np.int32,
+    "preemptions": np.int32,
+}
+_SCALARS = ("energy_j", "busy_s", "num_steps", "devices", "warmup_requests")
+
+
+def save_requests(result: Result, path: str | Path) -> None:
+    """Write all of a Result as an npz of plain columns (no pickle), built aside and renamed. Raises InputError."""
+    arrays: dict[str, NDArray[Any]] = {name: getattr(result, name) for name in _COLUMNS}
+    arrays |= {"itl_bins": result.itl_bins, "itl_counts": result.itl_counts}
+    arrays |= {f"step_{name}": column for name, column in result.steps.items()}
+    arrays |= {name: np.asarray(getattr(result, name), np.float64) for name in _SCALARS}
+    arrays |= {"kv_blocks": np.asarray(result.kv_blocks, np.int64), "simtool_result": np.asarray(_FORMAT)}
+    with output_file(Path(path)) as building, building.open("wb") as out:
+        np.savez_compressed(out, allow_pickle=False, **arrays)
+
+
+def load_result(path: str | Path) -> Result:
+    """The Result that save_requests wrote. Raises InputError when the file is missing, damaged or something else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise InputError(path, "no such file") from error
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        raise InputError(path, f"not a requests file of simtool: {error}", "give a requests.npz") from error
+    _check(path, arrays)
+    scalars = {name: arrays[name].item() for name in _SCALARS}
+    return Result(
+        **{name: arrays[name].astype(dtype, copy=False) for name, dtype in _COLUMNS.items()},
+        itl_bins=arrays["itl_bins"],
+        itl_counts=arrays["itl_counts"],
+        steps={name.removeprefix("step_"): column for name, column in arrays.items() if name.startswith("step_")},
+        kv_blocks=tuple(arrays["kv_blocks"].tolist()),
+        energy_j=scalars["energy_j"],
+        busy_s=scalars["busy_s"],
+        num_steps=int(scalars["num_steps"]),
+        devices=int(scalars["devices"]),
+        warmup_requests=int(scalars["warmup_requests"]),
+    )
+
+
+def _check(path: str | Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Raise InputError unless all arrays are there with shapes that fit together."""
+    needed = {*_COLUMNS, *_SCALARS, "itl_bins", "itl_counts", "kv_blocks", "simtool_result"}
+    missing = sorted(needed - arrays.keys())
+    if missing:
+        raise InputError(path, f"has no {missing[0]}", "give a requests.npz that simtool wrote")
+    if any(array.dtype.kind not in "iuf" for array in arrays.values()):
+        raise InputError(path, "has columns that are not numbers")
+    rows = {arrays[name].shape for name in _COLUMNS}
+    if len(rows) != 1 or len(next(iter(rows))) != 1 or any(arrays[name].ndim for name in _SCALARS):
+        raise InputError(path, f"its columns have different lengths ({sorted(rows)})", "the file may be damaged")
+    bins, counts = arrays["itl_bins"], arrays["itl_counts"]
+    if bins.ndim != 1 or counts.ndim != 1 or (len(bins) != len(counts) + 1 and len(bins) + len(counts)):
+        raise InputError(path, "its ITL histogram needs one more edge than counts", "the file may be damaged")
+
+
+def itl_histogram(gaps_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(edges [b+1], counts [b]) of gaps in bins 0.5% wide; gaps below a microsecond fall into the first bin."""
+    gaps_s = np.maximum(gaps_s, 1e-6)
+    if not len(gaps_s):
+        return np.array([0.0, 1e-6]), np.zeros(1)
+    low, high = math.log(float(gaps_s.min())), math.log(float(gaps_s.max()))
+    bins = max(1, math.ceil((high - low) / math.log(ITL_BIN_RATIO)) + 1)
+    edges: NDArray[np.float64] = math.exp(low) * ITL_BIN_RATIO ** (np.arange(bins + 1, dtype=np.float64) - 0.5)
+    return edges, np.histogram(gaps_s, edges)[0].astype(np.float64)
+
+
+def read_measured(path: str | Path, *, devices: int = 0) -> Result:
+    """A real run, from `vllm bench serve --save-result --save-detailed`; its times start with the first request.
+
+    Needs input_lens, output_lens, ttfts, itls and start_times (newer vLLM). What a benchmark client cannot see
+    (scheduled time, cache hits, replica, energy, steps) is NaN or 0. Raises InputError.
+    """
+    document = _document(path)
+    columns = {key: _list(document, key, path) for key in ("input_lens", "output_lens", "ttfts", "itls", "start_times")}
+    rows = len(columns["input_lens"])
+    if not rows or any(len(column) != rows for column in columns.values()):
+        raise InputError(path, "its request lists are empty or of different lengths", "the file may be damaged")
+    try:
+        gaps_s = [np.asarray(gaps, np.float64).reshape(-1) for gaps in columns["itls"]]
+        sent_s, ttft_s = (np.asarray(columns[key], np.float64) for key in ("start_times", "ttfts"))
+        inputs, outputs = (np.asarray(columns[key]).astype(np.int32) for key in ("input_lens", "output_lens"))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(path, f"its request lists must hold numbers: {error}") from error
+    failed = outputs < 1
+    sent_s = sent_s - sent_s.min()
+    first_s = np.where(failed, np.nan, sent_s + ttft_s)
+    edges, counts = itl_histogram(np.concatenate(gaps_s))
+    return Result(
+        sent_s=sent_s,
+        scheduled_s=np.full(rows, np.nan),
+        first_token_s=first_s,
+        finish_s=first_s + np.array([gaps.sum() for gaps in gaps_s]),
+        input_tokens=inputs,
+        output_tokens=np.maximum(outputs, 1),
+        cached_tokens=np.zeros(rows, np.int32),
+        replica=np.zeros(rows, np.int32),
+        preemptions=np.zeros(rows, np.int32),
+        itl_bins=edges,
+        itl_counts=counts,
+        steps={},
+        energy_j=math.nan,
+        busy_s=math.nan,
+        num_steps=0,
+        devices=devices,
+        kv_blocks=(),
+    )
+
+
+def measured_metrics(path: str | Path) -> dict[str, float]:
+    """The metrics that a vLLM result file states, by vLLM's keys; no per-request lists are needed."""
+    document = _document(path)
+    totals = ("duration", "completed", "failed", "total_input_tokens", "total_output_tokens")
+    rates = ("request_throughput", "request_goodput", "output_throughput", "total_token_throughput")
+    peaks = ("max_output_tokens_per_s", "max_concurrent_requests")
+    known = {*totals, *rates, *peaks}
+    found = {
+        key: float(value)
+        for key, value in document.items()
+        if (key in known or key.endswith(tuple(f"_{name}_ms" for name in LATENCIES))) and isinstance(value, int | float)
+    }
+    if "request_throughput" not in found:
+        raise InputError(
+            path, "states no request_throughput", "give the file that vllm bench serve --save-result wrote"
+        )
+    return found
+
+
+def _document(path: str | Path) -> dict[str, Any]:
+    """The JSON object of a result file."""
+    try:
+        document = json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, f"not JSON: {error}", "the file may be truncated") from error
+    if not isinstance(document, dict):
+        raise InputError(path, "must be one JSON object")
+    return document
+
+
+def _list(document: dict[str, Any], key: str, path: str | Path) -> list[Any]:
+    """A list of the document."""
+    if not isinstance(document.get(key), list):
+        raise InputError(path, f"has no list {key!r}", "save it with --save-result --save-detailed, by a newer vLLM")
+    return list(document[key])
