@@ -1,0 +1,219 @@
+"""Compile: one pool of a plan → the EngineSpec that the replica's kernel runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from simtool.errors import InputError
+from simtool.hardware.cost import Provenance
+from simtool.models.architecture import ModelArchitecture
+from simtool.models.lowering_shard import MoeDispatch
+from simtool.plan import Pool, Scheduler
+from simtool.simulator.engine import EngineSpec
+from simtool.simulator.grids import capture_sizes, padded_tokens
+from simtool.simulator.host import HostOverhead
+from simtool.simulator.kv_capacity import context_limit, kv_capacity
+from simtool.simulator.step_costs import (
+    LOWER,
+    NOMINAL,
+    PREFILL_STEP,
+    UPPER,
+    WEAKEST_LAST,
+    Array,
+    StageHardware,
+    StepCosts,
+    price_steps,
+)
+from simtool.simulator.tables import StepTables
+
+
+def compile_engine(
+    arch: ModelArchitecture,
+    pool: Pool,
+    hardware: Mapping[str, StageHardware],
+    *,
+    host: HostOverhead,
+    costs: StepCosts | None = None,
+    sequence_tokens: int = 0,
+    moe_dispatch: MoeDispatch = "allgather_reducescatter",
+) -> EngineSpec:
+    """The engine of one replica of `pool`.
+
+    arch carries the weight dtype already. hardware: device name as the pool writes it → device, cost model, node size.
+    costs: prices made earlier by `price_pool` for this pool or one that differs only in scheduler knobs, KV policy or
+    replicas; made here when absent. sequence_tokens: see `kv_capacity`.
+    Raises InfeasibleError("memory") when the model does not fit, InputError when the engine cannot run the pool at all.
+    """
+    stages = stage_hardware(pool, hardware)
+    _check_scheduler(pool.scheduler)
+    num_blocks, memory = kv_capacity(arch, pool, [stage.device for stage in stages], sequence_tokens=sequence_tokens)
+    longest = context_limit(arch, pool, num_blocks, memory)
+    if costs is None:
+        costs = price_pool(arch, pool, hardware, moe_dispatch=moe_dispatch)
+    _check_costs(costs, arch, pool, stages)
+    tables = [_tables(costs, pool, stages, host, end) for end in (NOMINAL, LOWER, UPPER)]
+    return EngineSpec(
+        tables=tables[NOMINAL],
+        lower=tables[LOWER],
+        upper=tables[UPPER],
+        scheduler=pool.scheduler,
+        block_size=pool.kv.block_size,
+        num_blocks=num_blocks,
+        watermark_blocks=int(pool.kv.watermark * num_blocks),
+        prefix_caching=pool.kv.prefix_caching,
+        dp=pool.parallel.dp,
+        pp=pool.parallel.pp,
+        devices=pool.parallel.devices,
+        max_model_len=longest,
+        memory=memory,
+        provenance=_provenance(costs),
+    )
+
+
+def price_pool(
+    arch: ModelArchitecture,
+    pool: Pool,
+    hardware: Mapping[str, StageHardware],
+    *,
+    max_tokens: int = 0,
+    max_seqs: int = 0,
+    moe_dispatch: MoeDispatch = "allgather_reducescatter",
+) -> StepCosts:
+    """Step costs of a pool's parallel degrees and KV dtype, for `compile_engine(costs=...)`.
+
+    max_tokens, max_seqs: the largest max_num_batched_tokens and max_num_seqs they shall serve (0: the pool's own).
+    """
+    scheduler = pool.scheduler
+    return price_steps(
+        arch,
+        pool.parallel,
+        stage_hardware(pool, hardware),
+        kv_dtype=pool.kv.dtype,
+        max_tokens=max(max_tokens, scheduler.max_num_batched_tokens),
+        max_seqs=max(max_seqs, scheduler.max_num_seqs),
+        max_context=max(scheduler.max_model_len, arch.max_position_embeddings),
+        moe_dispatch=moe_dispatch,
+    )
+
+
+def stage_hardware(pool: Pool, hardware: Mapping[str, StageHardware]) -> tuple[StageHardware, ...]:
+    """Hardware of each pipeline stage. Raises InputError for a device that `hardware` lacks or a wrong stage count."""
+    names = pool.stage_devices or (pool.device,) * pool.parallel.pp
+    if len(names) != pool.parallel.pp:
+        raise InputError(names, f"stage_devices must name {pool.parallel.pp} devices, one a pipeline stage")
+    for name in names:
+        if name not in hardware:
+            raise InputError(name, "this device is not in the cluster", f"one of {', '.join(hardware)}")
+    return tuple(hardware[name] for name in names)
+
+
+def _check_scheduler(scheduler: Scheduler) -> None:
+    if scheduler.max_num_seqs < 1 or scheduler.max_num_batched_tokens < 1:
+        value = (scheduler.max_num_seqs, scheduler.max_num_batched_tokens)
+        raise InputError(value, "max_num_seqs and max_num_batched_tokens must be at least 1")
+    if scheduler.max_num_batched_tokens < scheduler.max_num_seqs:
+        raise InputError(
+            scheduler.max_num_batched_tokens,
+            f"max_num_batched_tokens must be at least max_num_seqs = {scheduler.max_num_seqs}, as vLLM demands",
+        )
+
+
+def _check_costs(costs: StepCosts, arch: ModelArchitecture, pool: Pool, stages: tuple[StageHardware, ...]) -> None:
+    kv_dtype = arch.kv_dtype if pool.kv.dtype == "auto" else pool.kv.dtype
+    same = costs.parallel == pool.parallel and costs.kv_dtype == kv_dtype and costs.arch == arch
+    if not same or costs.stage_devices != tuple(stage.device.name for stage in stages):
+        raise InputError("costs", "were priced for another model, parallel plan, KV dtype or device")
+    scheduler = pool.scheduler
+    if costs.max_tokens < scheduler.max_num_batched_tokens or costs.max_seqs < scheduler.max_num_seqs:
+        raise InputError("costs", f"reach {costs.max_tokens} tokens and {costs.max_seqs} requests, the pool needs more")
+
+
+def _provenance(costs: StepCosts) -> dict[str, str]:
+    weakest: dict[str, Provenance] = {}
+    for stage in costs.stages:
+        for family, kind in stage.provenance.items():
+            weakest[family] = max(weakest.get(family, kind), kind, key=WEAKEST_LAST.index)
+    return dict(sorted(weakest.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loads:
+    """What the index of each table means: tokens computed (padding applied), of one rank and of all."""
+
+    padded: Array  # [max_tokens+1]
+    all_padded: Array  # [max_tokens*dp+1]
+    eager: Array  # [max_tokens+1] bool as float: no CUDA graph covers the step
+
+
+def _loads(pool: Pool) -> _Loads:
+    scheduler, dp = pool.scheduler, pool.parallel.dp
+    sizes = capture_sizes(scheduler)
+    padded = padded_tokens(scheduler.max_num_batched_tokens, sizes)
+    counts = np.arange(scheduler.max_num_batched_tokens * dp + 1)
+    eager = (np.arange(len(padded)) > (sizes[-1] if sizes else 0)).astype(np.float64)
+    # ranks step together and pad alike: all ranks' tokens are dp times the padded share of one
+    return _Loads(padded=padded, all_padded=dp * padded[-(-counts // dp)], eager=eager)
+
+
+def _tables(
+    costs: StepCosts, pool: Pool, stages: tuple[StageHardware, ...], host: HostOverhead, end: int
+) -> StepTables:
+    scheduler, parallel = pool.scheduler, pool.parallel
+    loads, group = _loads(pool), parallel.tp * parallel.dp
+    requests = np.arange(scheduler.max_num_seqs + 1, dtype=np.float64)
+    sampled = np.ceil(np.arange(scheduler.max_num_seqs * parallel.dp + 1) / parallel.dp)
+    head = sum((_spread(sampled, costs.decodes, stage.head[end]) for stage in costs.stages), np.zeros_like(sampled))
+    transfer = np.max([_spread(loads.padded, costs.tokens, stage.transfer[end]) for stage in costs.stages], axis=0)
+    mixed = [_spread(loads.all_padded, costs.all_tokens, stage.experts[end]) for stage in costs.stages]
+    decode = [_spread_rows(requests, costs.decodes, stage.decode[end]) for stage in costs.stages]
+    return StepTables(
+        token_s=np.stack([_token_seconds(costs, index, loads, host, end) for index in range(len(stages))]),
+        shared_s=np.stack(mixed),
+        decode_s=np.stack(decode),
+        kv_knots=costs.kv_knots,
+        prefill_rate=np.stack([stage.prefill[end] for stage in costs.stages]),
+        prefill_step=PREFILL_STEP,
+        head_s=head,
+        host_s=host.base_s + host.per_request_s * requests,
+        host_overlapped=scheduler.async_scheduling,
+        p2p_s=transfer,
+        token_j=_token_joules(costs, loads, parallel.dp, parallel.tp),
+        attention_w=group * float(np.mean([stage.attention_w for stage in costs.stages])),
+        idle_w=group * sum(stage.device.idle_w for stage in stages),
+    )
+
+
+def _token_seconds(costs: StepCosts, stage: int, loads: _Loads, host: HostOverhead, end: int) -> Array:
+    """Dense part of a stage; where no CUDA graph covers the step, no faster than its kernels can be launched."""
+    priced = costs.stages[stage]
+    seconds = _spread(loads.padded, costs.tokens, priced.token[end])
+    launch_s = host.eager_launch_s * priced.launches
+    return np.asarray(np.maximum(seconds, launch_s * loads.eager))
+
+
+def _token_joules(costs: StepCosts, loads: _Loads, dp: int, tp: int) -> Array:
+    """[max_tokens*dp+1] dynamic joules of all devices for a step of so many tokens over all ranks."""
+    own = loads.all_padded / dp
+    joules = np.zeros_like(own)
+    for stage in costs.stages:
+        joules += tp * dp * _spread(own, costs.tokens, stage.token_j)
+        joules += tp * dp * _spread(loads.all_padded, costs.all_tokens, stage.experts_j)
+    return joules
+
+
+def _spread(index: Array, grid: Array, priced: Array) -> Array:
+    """Linear interpolation of `priced` at `index`; 0 where the index is 0 (no work)."""
+    return np.asarray(np.where(index > 0, np.interp(index, grid, priced), 0.0))
+
+
+def _spread_rows(index: Array, grid: Array, priced: Array) -> Array:
+    """As `_spread`, for rows: priced [G, K] → [len(index), K]."""
+    place = np.clip(np.searchsorted(grid, index, side="right") - 1, 0, max(0, len(grid) - 2))
+    after = np.minimum(place + 1, len(grid) - 1)
+    width = np.maximum(grid[after] - grid[place], 1.0)
+    share = np.clip((index - grid[place]) / width, 0.0, 1.0)[:, None]
+    rows = priced[place] * (1.0 - share) + priced[after] * share
+    return np.asarray(rows * (index > 0)[:, None])

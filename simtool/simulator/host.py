@@ -1,0 +1,49 @@
+"""Host overhead: what the CPU adds to a step, by kernel library. Numbers with their sources lie in data/host.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from simtool.errors import InputError
+from simtool.hardware.device import read_catalogue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOverhead:
+    """Seconds of CPU work a step that the device waits for.
+
+    base_s: a step (schedule, prepare inputs, replay graphs, read sampled tokens back). per_request_s: each request of
+    it (block table, sampling parameters, output). eager_launch_s: one kernel launch without a CUDA graph.
+    """
+
+    base_s: float
+    per_request_s: float
+    eager_launch_s: float
+    source: str
+
+
+def load_host(library: str) -> HostOverhead:
+    """The overhead of a kernel library's engine. Raises InputError for an unknown library or a broken file."""
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+    class Entry(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        base_us: float = Field(ge=0)
+        per_request_us: float = Field(ge=0)
+        eager_launch_us: float = Field(ge=0)
+        source: str = Field(min_length=1)
+
+    table: dict[str, Any] = read_catalogue("host.toml")
+    if library not in table:
+        raise InputError(library, "no host overhead is known for this kernel library", f"one of {', '.join(table)}")
+    try:
+        entry = Entry.model_validate(table[library])
+    except ValidationError as error:
+        raise InputError(f"host.toml [{library}]", str(error)) from None
+    return HostOverhead(
+        base_s=entry.base_us * 1e-6,
+        per_request_s=entry.per_request_us * 1e-6,
+        eager_launch_s=entry.eager_launch_us * 1e-6,
+        source=entry.source,
+    )

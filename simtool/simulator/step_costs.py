@@ -1,0 +1,206 @@
+"""StepCosts: a replica's steps priced on grids, whatever its scheduler's knobs. Compiled into StepTables per plan."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simtool.hardware.cost import CostModel, Provenance
+from simtool.hardware.device import Device
+from simtool.models.architecture import ModelArchitecture
+from simtool.models.lowering import head_operators, token_operators, transfer_operators
+from simtool.models.lowering_attention import decode_operators, prefill_operators
+from simtool.models.lowering_mlp import expert_operators
+from simtool.models.lowering_shard import MoeDispatch, Shard, make_shard
+from simtool.models.operators import Operator
+from simtool.plan import Parallel
+from simtool.simulator.energy import dynamic_joules
+from simtool.simulator.grids import count_grid, kv_grid, log2_grid, token_grid
+
+Array = NDArray[np.float64]
+
+NOMINAL, LOWER, UPPER = range(3)  # first axis of every priced array
+PREFILL_STEP = 0.25  # log2 distance of prefill knots: a rate that falls with q² is off by at most 1.5% between them
+# Prefill attention of a chunk is priced as its share of a launch that fills vLLM's default token budget: all chunks of
+# a step run in one variable-length kernel, so short chunks do not each pay its latency.
+_LAUNCH_TOKENS = 2048.0
+WEAKEST_LAST: tuple[Provenance, ...] = ("measured", "interpolated", "transferred", "roofline")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageHardware:
+    """What a pipeline stage runs on: the device, what its operators cost, and how many devices share a node."""
+
+    device: Device
+    cost_model: CostModel
+    devices_per_node: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCosts:
+    """Seconds of one stage on its grids; the first axis is nominal, lower, upper.
+
+    token, transfer [3, T], experts [3, A], decode [3, D, K], prefill [3, Q, C] (a (query, key) pair), head [3, N].
+    token_j [T], experts_j [A]: dynamic joules of one device. attention_w: its dynamic watts in decode attention.
+    launches: kernels a step.
+    """
+
+    token: Array
+    experts: Array
+    decode: Array
+    prefill: Array
+    head: Array
+    transfer: Array
+    token_j: Array
+    experts_j: Array
+    attention_w: float
+    launches: int
+    provenance: dict[str, Provenance]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCosts:
+    """Costs of all stages of a (parallel, KV dtype) on given hardware, up to max_tokens, max_seqs and max_context.
+
+    Pools that differ in replicas, scheduler knobs or KV policy share one value; the planner holds it. tokens [T],
+    all_tokens [A], decodes [D], kv_knots [K], queries [Q], contexts [C], sampled [N]: the grids.
+    """
+
+    arch: ModelArchitecture
+    parallel: Parallel
+    kv_dtype: str
+    stage_devices: tuple[str, ...]
+    max_tokens: int
+    max_seqs: int
+    max_context: int
+    tokens: Array
+    all_tokens: Array
+    decodes: Array
+    kv_knots: Array
+    queries: Array
+    contexts: Array
+    stages: tuple[StageCosts, ...]
+
+
+def price_steps(
+    arch: ModelArchitecture,
+    parallel: Parallel,
+    stages: Sequence[StageHardware],
+    *,
+    kv_dtype: str = "auto",
+    max_tokens: int = 2048,
+    max_seqs: int = 256,
+    max_context: int = 0,
+    moe_dispatch: MoeDispatch = "allgather_reducescatter",
+) -> StepCosts:
+    """Price every part of a step on geometric grids: one price() call an operator and part.
+
+    stages: hardware of each of the pp stages. max_tokens: of one data-parallel rank's step. max_context 0: the model's.
+    Raises InputError where the model cannot be cut that way.
+    """
+    context = max_context or arch.max_position_embeddings
+    grids = (
+        token_grid(max_tokens),
+        token_grid(max_tokens * parallel.dp),
+        count_grid(max_seqs),
+        kv_grid(context),
+        log2_grid(max_tokens, PREFILL_STEP),
+        log2_grid(context + 1, PREFILL_STEP) - 1.0,
+    )
+    tokens, all_tokens, decodes, kv_knots, queries, contexts = grids
+    priced = []
+    for stage, hardware in enumerate(stages):
+        shard = make_shard(
+            arch,
+            parallel,
+            stage,
+            kv_dtype=kv_dtype,
+            devices_per_node=hardware.devices_per_node,
+            moe_dispatch=moe_dispatch,
+        )
+        priced.append(_price_stage(shard, hardware, grids))
+    return StepCosts(
+        arch=arch,
+        parallel=parallel,
+        kv_dtype=arch.kv_dtype if kv_dtype == "auto" else kv_dtype,
+        stage_devices=tuple(hardware.device.name for hardware in stages),
+        max_tokens=max_tokens,
+        max_seqs=max_seqs,
+        max_context=context,
+        tokens=tokens,
+        all_tokens=all_tokens,
+        decodes=decodes,
+        kv_knots=kv_knots,
+        queries=queries,
+        contexts=contexts,
+        stages=tuple(priced),
+    )
+
+
+def _price_stage(shard: Shard, hardware: StageHardware, grids: tuple[Array, ...]) -> StageCosts:
+    tokens, all_tokens, decodes, kv_knots, queries, contexts = grids
+    ledger = _Ledger(hardware)
+    token, token_j = ledger.sum(token_operators(shard, tokens), tokens)
+    experts, experts_j = ledger.sum(expert_operators(shard, all_tokens), all_tokens)
+    batch, length = (grid.ravel() for grid in np.meshgrid(decodes, np.maximum(kv_knots, 1.0), indexing="ij"))
+    decode, decode_j = ledger.sum(decode_operators(shard, batch, length), batch)
+    new, context = (grid.ravel() for grid in np.meshgrid(queries, contexts, indexing="ij"))
+    together = np.maximum(1.0, _LAUNCH_TOKENS / new)
+    prefill, _ = ledger.sum(prefill_operators(shard, together, new, context), new)
+    prefill /= together * new * (context + (new + 1) / 2)
+    head, _ = ledger.sum(head_operators(shard, decodes) if shard.last else [], decodes)
+    launches = ledger.launches
+    transfer, _ = ledger.sum(transfer_operators(shard, tokens), tokens)
+    busy_s = decode[NOMINAL].sum()
+    return StageCosts(
+        token=_rising(token),
+        experts=_rising(experts),
+        decode=_rising(decode.reshape(3, len(decodes), len(kv_knots)), axis=1),
+        prefill=prefill.reshape(3, len(queries), len(contexts)),
+        head=_rising(head),
+        transfer=_rising(transfer),
+        token_j=token_j,
+        experts_j=experts_j,
+        attention_w=float(decode_j.sum() / busy_s) if busy_s > 0 else 0.0,
+        launches=launches,
+        provenance=dict(ledger.provenance),
+    )
+
+
+def _rising(priced: Array, axis: int = -1) -> Array:
+    """More work never takes less time: bumps of measured tables are levelled."""
+    return np.asarray(np.maximum.accumulate(priced, axis=axis))
+
+
+class _Ledger:
+    """Sums operators of one stage; remembers the weakest provenance of each family and the kernels launched."""
+
+    def __init__(self, hardware: StageHardware) -> None:
+        self._hardware = hardware
+        self.provenance: defaultdict[str, Provenance] = defaultdict(lambda: "measured")
+        self.launches = 0
+
+    def sum(self, operators: Sequence[Operator], like: Array) -> tuple[Array, Array]:
+        """(seconds [3, b], joules [b]) of all `operators`, counts applied."""
+        nominal, joules = np.zeros_like(like), np.zeros_like(like)
+        below: dict[str, Array] = {}
+        above: dict[str, Array] = {}
+        for operator in operators:
+            cost = self._hardware.cost_model.price(operator)
+            nominal += operator.count * cost.seconds
+            family = operator.family
+            below[family] = below.get(family, 0.0) + operator.count * (cost.seconds - cost.lower)
+            above[family] = above.get(family, 0.0) + operator.count * (cost.upper - cost.seconds)
+            joules += operator.count * dynamic_joules(operator, cost.seconds, self._hardware.device)
+            self.provenance[family] = max(self.provenance[family], cost.provenance, key=WEAKEST_LAST.index)
+            self.launches += operator.count * operator.launches
+        return np.stack([nominal, nominal - quadrature(below), nominal + quadrature(above)]), joules
+
+
+def quadrature(deviations: Mapping[str, Array]) -> Array | float:
+    """Deviation of a sum over operator families: errors go together inside a family, independently between families."""
+    return np.sqrt(sum((value**2 for value in deviations.values()), 0.0))
