@@ -45,8 +45,8 @@ class StepText:
 def parse_batch(text: str) -> StepText:
     """The step written as terms joined by `+`.
 
-    `decode:NxL`: N requests, one new token each, KV length L. `prefill:NxQ` or `prefill:NxQ@C`: N chunks of Q new tokens
-    after C cached ones. Raises InputError for anything else, for zeros, and for numbers above 10^9.
+    `decode:NxL`: N requests, one new token each, KV length L. `prefill:NxQ` or `prefill:NxQ@C`: N chunks of Q new
+    tokens after C cached ones. Raises InputError for anything else, for zeros, and for numbers above 10^9.
     """
     decodes, kv_tokens, longest, chunks = 0, 0, 0, []
     for term in text.replace(" ", "").split("+"):

@@ -27,7 +27,7 @@ from simtool.simulator.step_costs import StageHardware, quadrature
 class OperatorRow:
     """One operator of one stage, all `count` calls together.
 
-    share: of all operators' seconds. roofline_share: the specification's floor over the prediction (1: at the roofline).
+    share: of all operators' seconds. roofline_share: the specification's floor over the prediction (1: at the floor).
     flops_per_s, hbm_bytes_per_s, link_bytes_per_s: achieved by one device.
     """
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from simtool.hardware.cost import CostModel, Provenance
 from simtool.hardware.device import Device
+from simtool.hardware.energy import dynamic_joules
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.lowering import head_operators, token_operators, transfer_operators
 from simtool.models.lowering_attention import decode_operators, prefill_operators
@@ -18,7 +19,6 @@ from simtool.models.lowering_mlp import expert_operators
 from simtool.models.lowering_shard import MoeDispatch, Shard, make_shard
 from simtool.models.operators import Operator
 from simtool.plan import Parallel
-from simtool.simulator.energy import dynamic_joules
 from simtool.simulator.grids import count_grid, kv_grid, log2_grid, token_grid
 
 Array = NDArray[np.float64]
