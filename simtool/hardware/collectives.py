@@ -211,11 +211,11 @@ def collective_time(
     )
 
 
-def price_collective(
-    kind: str, size: ArrayLike, ranks: int, nodes: int, group: NodeGroup, library: str = "vllm"
-) -> Cost:
-    """`collective_model(group, library).price(...)`; make the model once where many collectives are priced."""
-    return collective_model(group, library).price(kind, size, ranks, nodes)
+def price_collective(operator: Operator, group: NodeGroup, library: str = "vllm") -> Cost:
+    """Cost of an Operator of family "collective" on `group`. It reads the curve files on every call: where many
+    operators are priced, make `collective_model(group, library)` once and use its `price_operator`.
+    """
+    return collective_model(group, library).price_operator(operator)
 
 
 def _checked_sizes(size: ArrayLike) -> Array:
