@@ -17,6 +17,8 @@ def arrivals(count: int, request_rate: float, burstiness: float, rng: np.random.
     coefficient of variation 1/sqrt(burstiness): vLLM's `get_request`. vLLM then stretches the whole schedule to
     exactly count/rate seconds; this does not, because a stretched Poisson process is none.
     """
+    if not request_rate > 0:
+        raise InputError(f"request_rate = {request_rate}", "must be above 0 requests/s", "inf sends all at once")
     if not burstiness > 0:
         raise InputError(f"burstiness = {burstiness}", "must be above 0", "1 is a Poisson process")
     if math.isinf(request_rate):

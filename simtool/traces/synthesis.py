@@ -41,7 +41,7 @@ def synthesise(
     the same file draw whole rows, so that long prompts keep their answers. priority_shares[p]: weight of priority p.
     max_model_len > 0: prompts and outputs are clipped to it (clip_to_context). Raises InputError.
     """
-    _check_counts(num_requests, request_rate, max_concurrency, warmup_requests)
+    _check_counts(num_requests, max_concurrency, warmup_requests)
     input_tokens, output_tokens = _lengths(num_requests, input_len, output_len, random_range_ratio, rng)
     if sessions is None:
         arrival_s = arrivals(num_requests, request_rate, burstiness, rng)
@@ -63,12 +63,10 @@ def synthesise(
     return workload
 
 
-def _check_counts(num_requests: int, request_rate: float, max_concurrency: int, warmup_requests: int) -> None:
-    """Raise InputError for counts and rates that mean nothing."""
+def _check_counts(num_requests: int, max_concurrency: int, warmup_requests: int) -> None:
+    """Raise InputError for counts that mean nothing."""
     if num_requests < 1:
         raise InputError(f"num_prompts = {num_requests}", "must be at least 1")
-    if not request_rate > 0:
-        raise InputError(f"request_rate = {request_rate}", "must be above 0 requests/s", "inf sends all at once")
     if max_concurrency < 0:
         raise InputError(f"max_concurrency = {max_concurrency}", "must be at least 0", "0: no limit")
     if not 0 <= warmup_requests < num_requests:
