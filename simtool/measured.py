@@ -45,7 +45,10 @@ def save_requests(result: Result, path: str | Path) -> None:
 def load_result(path: str | Path) -> Result:
     """The Result that save_requests wrote. Raises InputError when the file is missing, damaged or something else."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with Path(path).open("rb") as opened:
+            archive = np.load(opened, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise InputError(path, "no such file") from error
@@ -111,6 +114,8 @@ def read_measured(path: str | Path, *, devices: int = 0) -> Result:
         inputs, outputs = (np.asarray(columns[key]).astype(np.int32) for key in ("input_lens", "output_lens"))
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(path, f"its request lists must hold numbers: {error}") from error
+    if not all(np.all(np.isfinite(times) & (times >= 0)) for times in (sent_s, ttft_s, *gaps_s)):
+        raise InputError(path, "its times must be finite and at least 0 seconds")
     failed = outputs < 1
     sent_s = sent_s - sent_s.min()
     first_s = np.where(failed, np.nan, sent_s + ttft_s)
