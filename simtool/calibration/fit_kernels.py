@@ -1,0 +1,191 @@
+"""Fit the shipped kernel profiles from other people's kernel tables.
+
+    python -m simtool.calibration.fit_kernels --data DIR --out simtool/hardware/profiles
+    python -m simtool.calibration.fit_kernels --report
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from simtool.calibration.aiconfigurator import SYSTEMS, find_tables, read_table
+from simtool.calibration.fit_family import INTERVAL, FittedFamily, fit_family
+from simtool.calibration.measurements import Measurements
+from simtool.errors import InputError, SimtoolError
+from simtool.hardware.device import Device, load_device
+from simtool.hardware.profile_file import (
+    FitEntry,
+    LawEntry,
+    ProfileEntry,
+    load_shipped_profiles,
+    profile_bytes,
+)
+
+SEED = 20260821
+LIBRARIES = ("vllm", "sglang", "trtllm")
+AICONFIGURATOR_SOURCE = "ai-dynamo/aiconfigurator @ 095f58a51c4ca8e61b66ec108d86f223f8d559ce (2026-08-21)"
+COMMAND = "python -m simtool.calibration.fit_kernels --data ../shared/data --out simtool/hardware/profiles"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A fit with the rows it came from, before it is stored."""
+
+    device: Device
+    library: str
+    rows: Measurements
+    fit: FittedFamily
+    note: str = ""
+
+
+def peak_of(device: Device, family: str, dtype: str) -> float:
+    """The compute peak a family's kernels run against: attention computes in bf16, weight-only formats too."""
+    if "attention" in family or "mla" in family or dtype in ("int4", "mxfp4", "int8_wo"):
+        return device.peak_flops("bf16")
+    return device.peak_flops({"fp8_block": "fp8"}.get(dtype, dtype))
+
+
+def fit_rows(device: Device, library: str, rows: Measurements) -> Fitted:
+    """Fit one family and dtype of one device and library."""
+    peak = peak_of(device, rows.family, rows.dtype)
+    fit = fit_family(rows, peak, device.hbm_bytes_per_s, SEED)
+    return Fitted(device=device, library=library, rows=rows, fit=fit)
+
+
+def transfer_interval(fitted: Fitted, others: Iterable[Fitted]) -> np.ndarray:
+    """80% log interval of carrying `fitted` to the other devices' rows by specification ratios (leave one device out).
+
+    The law's own error where no other device has the family.
+    """
+    errors = []
+    for other in others:
+        same = (other.rows.family, other.rows.dtype) == (fitted.rows.family, fitted.rows.dtype)
+        if not same or other.device.name == fitted.device.name:
+            continue
+        moved = replace(
+            fitted.fit, peak_flops=other.fit.peak_flops, bandwidth_bytes_per_s=other.fit.bandwidth_bytes_per_s
+        )
+        errors.append(np.log(other.rows.seconds) - moved.log_seconds(other.rows))
+    if not errors:
+        wide = fitted.fit.law_interval
+        return np.array([min(wide[0], np.log(0.6)), max(wide[1], np.log(1.8))])
+    return np.quantile(np.concatenate(errors), INTERVAL)
+
+
+def entry_of(fitted: Fitted, others: Sequence[Fitted]) -> FitEntry:
+    """A fit as it is stored."""
+    law = fitted.fit.law
+    return FitEntry(
+        family=fitted.rows.family,
+        dtype=fitted.rows.dtype,
+        peak_flops=fitted.fit.peak_flops,
+        table=fitted.rows.table,
+        kernels=list(fitted.rows.kernels),
+        note=fitted.note,
+        refused_rows=len(fitted.rows.refused),
+        law=LawEntry(
+            launch_s=law.launch_s,
+            compute_efficiency=law.compute_efficiency,
+            memory_efficiency=law.memory_efficiency,
+            exponent=law.exponent,
+            item_s=law.item_s,
+            serial_efficiency=law.serial_efficiency,
+        ),
+        residual=fitted.fit.residual,
+        log_interval=fitted.fit.intervals.tolist(),
+        law_log_interval=[round(float(v), 4) for v in fitted.fit.law_interval],
+        transfer_log_interval=[round(float(v), 4) for v in transfer_interval(fitted, others)],
+        errors=fitted.fit.errors,
+    )
+
+
+def fit_aiconfigurator(folder: Path) -> list[Fitted]:
+    """All fits of the AIConfigurator tables under `folder`."""
+    fits = []
+    for system, name in SYSTEMS.items():
+        device = load_device(name)
+        for library in LIBRARIES:
+            for kind, path in find_tables(folder, system, library):
+                for rows in read_table(path, kind, device):
+                    for refusal in rows.refused[:3]:
+                        print(f"{path.name}: line {refusal.line} refused: {refusal.reason}", file=sys.stderr)
+                    fits.append(fit_rows(device, library, rows))
+                    print(_line(fits[-1]), file=sys.stderr)
+    return fits
+
+
+def _line(fitted: Fitted) -> str:
+    e = fitted.fit.errors
+    name = f"{fitted.device.name}/{fitted.library}/{fitted.rows.family}/{fitted.rows.dtype}"
+    return f"{name}: held out {100 * e.held_out_median:.1f}% median, {100 * e.held_out_p95:.1f}% p95"
+
+
+def write_profiles(fits: Sequence[Fitted], out: Path) -> list[Path]:
+    """One file a device and library under `out`; returns the paths. Same fits, same bytes."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for device, library in sorted({(f.device.name, f.library) for f in fits}):
+        own = [f for f in fits if (f.device.name, f.library) == (device, library)]
+        entry = ProfileEntry(
+            schema_version=1,
+            device=device,
+            library=library,
+            bandwidth_bytes_per_s=own[0].device.hbm_bytes_per_s,
+            source=AICONFIGURATOR_SOURCE,
+            licence="Apache-2.0",
+            command=COMMAND,
+            fits=[entry_of(fitted, [f for f in fits if f.library == library]) for fitted in own],
+        )
+        path = out / f"{device}__{library}.json.gz"
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(profile_bytes(entry))
+        partial.replace(path)
+        written.append(path)
+    return written
+
+
+def report_lines() -> list[str]:
+    """The error table of the shipped profiles, one line a fit."""
+    head = f"{'device':13}{'library':8}{'family':18}{'dtype':10}{'points':>7}{'in med':>8}{'in p95':>8}"
+    head += f"{'out med':>8}{'out p95':>8}{'law med':>8}{'cover':>7}  table"
+    lines = [head]
+    for profile in load_shipped_profiles():
+        for fit in profile.fits.values():
+            e = fit.errors
+            shares = (e.in_sample_median, e.in_sample_p95, e.held_out_median, e.held_out_p95, e.law_only_median)
+            row = f"{fit.device:13}{fit.library:8}{fit.family:18}{fit.dtype:10}{e.in_sample_points + e.held_out_points:7}"
+            row += "".join(f"{100 * share:7.1f}%" for share in shares)
+            lines.append(f"{row}{100 * e.coverage_80:6.0f}%  {fit.table}")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m simtool.calibration.fit_kernels", description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder that holds aiconfigurator/, llmservingsim/, vidur/")
+    parser.add_argument("--out", type=Path, help="folder to write profiles to")
+    parser.add_argument("--report", action="store_true", help="print the error table of the shipped profiles")
+    options = parser.parse_args(arguments)
+    try:
+        if options.report:
+            print("\n".join(report_lines()))
+        if options.data is None and options.out is None:
+            return 0 if options.report else 2
+        if options.data is None or options.out is None:
+            raise InputError("--data/--out", "are given together", "both, or --report alone")
+        for path in write_profiles(fit_aiconfigurator(options.data / "aiconfigurator"), options.out):
+            print(path)
+    except SimtoolError as error:
+        print(f"ERROR {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
