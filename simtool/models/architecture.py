@@ -7,6 +7,7 @@ A layer is a token mixer and a feed-forward part. Hybrids are sequences of unlik
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,7 @@ class MoeMlp:
     extra_params: int = 0
 
 
+ActiveScope = Literal["all", "without_embedding", "layers"]
 Mixer = Attention | LatentAttention | RecurrentMixer
 FeedForward = DenseMlp | MoeMlp
 
@@ -165,6 +167,8 @@ class ModelArchitecture:
 
     layers: the main stack, in order. mtp_layers: multi-token-prediction blocks (weights counted, not run in decode);
     mtp_params: their projections, norms and heads outside of layers. position_params: learned positions and the like.
+    active_scope: what the publisher counts as active: "all", "without_embedding" (a lookup, not a product), or
+    "layers" (neither embedding nor LM head).
     published_params / published_active_params: the model card's numbers (0 unknown), for the check in tests.
     """
 
@@ -184,5 +188,6 @@ class ModelArchitecture:
     mtp_params: int = 0
     source: str = ""
     model_type: str = ""
+    active_scope: ActiveScope = "all"
     published_params: float = 0.0
     published_active_params: float = 0.0

@@ -5,23 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib.resources import files
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedNumber:
+    """A number as printed: its value, and half a unit of its last digit (the rounding it carries)."""
+
+    value: float
+    rounding: float
+
+    @classmethod
+    def from_text(cls, text: str) -> PublishedNumber:
+        """ "37e9" is 37 billion give or take half a billion."""
+        number = Decimal(text)
+        exponent = number.as_tuple().exponent
+        half_unit = 0.5 * 10.0 ** int(exponent) if number else 0.0
+        return cls(value=float(number), rounding=half_unit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueEntry:
     """One bundled model. config holds Hugging Face keys; published_* come from `published_source` (0: not stated).
 
-    published_scope: "total" (embeddings and LM head in), or "non_embedding" where the card counts so.
+    published_includes: what the published total counts beside the decoder: "mtp", "vision".
     """
 
     name: str
     hf_id: str
     aliases: tuple[str, ...]
     config: Mapping[str, Any]
-    published_params: float
-    published_active_params: float
+    published_params: PublishedNumber
+    published_active_params: PublishedNumber
     published_source: str
     published_includes: tuple[str, ...] = ()
 
@@ -48,8 +65,8 @@ def _entry(name: str, item: Mapping[str, Any]) -> CatalogueEntry:
         hf_id=item["hf_id"],
         aliases=tuple(alias.lower() for alias in item.get("aliases", ())),
         config=item["config"],
-        published_params=item["params"],
-        published_active_params=item.get("active_params", 0.0),
+        published_params=PublishedNumber.from_text(item["params"]),
+        published_active_params=PublishedNumber.from_text(item.get("active_params", "0")),
         published_source=item["published_source"],
         published_includes=tuple(item.get("includes", ())),
     )

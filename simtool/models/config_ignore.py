@@ -41,7 +41,8 @@ def ignore_list(entries: Iterable[object], path: str) -> IgnoreList:
         elif "*" in entry:
             # fnmatch on the module itself or on anything inside it, as ModelOpt's exclude_modules means it.
             body = translate(entry).removesuffix(r"\Z").removesuffix(r"\z")
-            patterns.append(_checked(entry, path) or re.compile(body + r"(\..*)?\Z"))
+            _checked(entry, path)
+            patterns.append(re.compile(body + r"(\..*)?\Z"))
         else:
             exact.add(entry)
     return IgnoreList(exact=frozenset(exact), patterns=tuple(dict.fromkeys(patterns)))

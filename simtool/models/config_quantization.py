@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from simtool.models.architecture import (
     ModelArchitecture,
     MoeMlp,
     RecurrentMixer,
+    WeightDtypes,
 )
 from simtool.models.config_fields import ConfigFields
 from simtool.models.config_ignore import IgnoreList, ignore_list
@@ -50,12 +51,23 @@ def apply_quantization(arch: ModelArchitecture, fields: ConfigFields, outer: Con
     for group in quantization.groups:
         holding = [index for index, layer in enumerate(arch.layers) if group in module_names(layer)]
         if any(group not in kept[index] for index in holding):
-            dtypes = replace(dtypes, **{group: quantization.dtype})
+            dtypes = _with_group(dtypes, (group,), quantization.dtype)
     layers = []
     for layer, groups in zip(arch.layers, kept, strict=True):
-        own = replace(dtypes, **{group: getattr(arch.dtypes, group) for group in groups})
+        own = _with_group(dtypes, groups, arch.dtypes.attention)
         layers.append(layer if own == dtypes else replace(layer, dtypes=own))
     return replace(arch, layers=tuple(layers), dtypes=dtypes, kv_dtype=quantization.kv_dtype or arch.kv_dtype)
+
+
+def _with_group(dtypes: WeightDtypes, groups: Sequence[str], dtype: str) -> WeightDtypes:
+    return replace(
+        dtypes,
+        attention=dtype if "attention" in groups else dtypes.attention,
+        mlp=dtype if "mlp" in groups else dtypes.mlp,
+        experts=dtype if "experts" in groups else dtypes.experts,
+        shared_experts=dtype if "shared_experts" in groups else dtypes.shared_experts,
+        recurrent=dtype if "recurrent" in groups else dtypes.recurrent,
+    )
 
 
 def parse_quantization(config: ConfigFields) -> Quantization:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from math import ceil
 
@@ -52,7 +53,9 @@ def weight_bytes_per_device(arch: ModelArchitecture, parallel: Parallel, stage: 
     """
     layers = _stage(arch, parallel, stage)
     total = sum(
-        slice_bytes_per_device(arch, layer, item, parallel) for layer in layers for item in _slices(arch, layer)
+        count * slice_bytes_per_device(arch, layer, item, parallel)
+        for layer, count in Counter(layers).items()
+        for item in layer_slices(arch, layer)
     )
     vocabulary = arch.vocab_size * arch.hidden_size / parallel.tp
     first, last = stage == 0, stage == parallel.pp - 1
@@ -102,7 +105,7 @@ def kv_bytes_per_token_per_device(
 def window_kv_bytes(
     arch: ModelArchitecture, parallel: Parallel = SINGLE, stage: int = 0, kv_dtype: str = "auto"
 ) -> float:
-    """Bytes a sequence's windowed layers hold once full, a device: they keep `window` tokens (vLLM's hybrid manager)."""
+    """Bytes a sequence's windowed layers hold once full, a device: `window` tokens each (vLLM's hybrid KV manager)."""
     windowed = [mixer for mixer in _mixers(_stage(arch, parallel, stage)) if cache_window_tokens(mixer)]
     return sum(mixer_kv_bytes(arch, mixer, parallel, kv_dtype) * cache_window_tokens(mixer) for mixer in windowed)
 
@@ -182,7 +185,3 @@ def _stage(arch: ModelArchitecture, parallel: Parallel, stage: int) -> Sequence[
 
 def _mixers(layers: Sequence[Layer]) -> list[Mixer]:
     return [layer.mixer for layer in layers if layer.mixer is not None]
-
-
-def _slices(arch: ModelArchitecture, layer: Layer) -> tuple[WeightSlice, ...]:
-    return layer_slices(arch, layer)

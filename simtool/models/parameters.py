@@ -43,12 +43,16 @@ class WeightSlice:
 class ParameterCounts:
     """Parameters of a model. total = embedding + lm_head + layers + other; MTP and multimodal parts stand apart.
 
-    active: used by one token (routed experts by top_k; embeddings and LM head included, as model cards count).
+    active: used by one token (routed experts by top_k), counted as the model's publisher does (active_scope).
+    active_all: with embedding and LM head; active_without_embedding: with the LM head alone; active_layers: neither.
     lm_head is 0 where it is tied to the embedding. other: final norm and learned positions.
     """
 
     total: int
     active: int
+    active_all: int
+    active_without_embedding: int
+    active_layers: int
     embedding: int
     lm_head: int
     layers: int
@@ -67,10 +71,19 @@ def parameter_counts(arch: ModelArchitecture) -> ParameterCounts:
     lm_head = 0 if arch.tie_word_embeddings else embedding
     other = arch.final_norm_params + arch.position_params
     outside = embedding + lm_head + other
+    active_all = round(active_layers) + outside
+    scopes = {
+        "all": active_all,
+        "without_embedding": active_all - (0 if arch.tie_word_embeddings else embedding),
+        "layers": round(active_layers) + other,
+    }
     mtp_slices = [item for layer in arch.mtp_layers for item in layer_slices(arch, layer)]
     return ParameterCounts(
         total=layers + outside,
-        active=round(active_layers) + outside,
+        active=scopes[arch.active_scope],
+        active_all=active_all,
+        active_without_embedding=scopes["without_embedding"],
+        active_layers=scopes["layers"],
         embedding=embedding,
         lm_head=lm_head,
         layers=layers,

@@ -9,7 +9,7 @@ from simtool.models.architecture import Layer, ModelArchitecture
 from simtool.units import DTYPE_BYTES
 
 # Scale (and zero-point) bytes an element, in the layout each format is usually served in:
-#   fp8    one fp32 scale a 128 x 128 block (DeepSeek-V3 technical report, section 3.3; `weight_block_size` of HF configs);
+#   fp8    one fp32 scale a 128 x 128 block (DeepSeek-V3 report, section 3.3; `weight_block_size` of HF configs);
 #          per-tensor and per-channel scales are smaller still.
 #   int8   one fp32 scale an output channel (LLM.int8, SmoothQuant): under 1e-3 bytes for any real width, left out.
 #   mxfp4  one E8M0 byte a block of 32 (OCP Microscaling Formats specification v1.0, section 5.1).
