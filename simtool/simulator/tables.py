@@ -25,10 +25,10 @@ class StepTables:
     kv_knots  [K]                        tokens, increasing, kv_knots[0] = 0, last >= the longest context
     prefill_rate [S, Q, C]               seconds per (query, key) pair: prefill(q, c) = rate * q * (c + (q+1)/2);
                                          bilinear in log2(q) and log2(c+1), knots prefill_step apart from 0
-    head_s    [max_seqs*dp+1]            final norm, LM head, sampling on the last stage
+    head_s    [max_seqs*dp+1]            LM head, sampling on the last stage, by sampled tokens of all ranks
     host_s    [max_seqs+1]               scheduler, launch, detokenise
     p2p_s     [max_tokens+1]             activation transfer to the next stage (zero where S = 1)
-    token_j   [max_tokens+1]             dynamic joules of the replica for T tokens, all stages
+    token_j   [max_tokens*dp+1]          dynamic joules of the replica, all stages, for so many tokens of all ranks
     attention_w, idle_w                  dynamic watts during attention; static watts of the replica's devices
     """
 

@@ -11,6 +11,7 @@ from simtool.models.architecture import (
     DenseMlp,
     LatentAttention,
     Layer,
+    Mixer,
     ModelArchitecture,
     MoeMlp,
     WeightDtypes,
@@ -145,4 +146,17 @@ def mixture(*, latent: bool = False, layers: int = 4, shared: int = 2048) -> Mod
         max_position_embeddings=32768,
         dtypes=WeightDtypes(),
         final_norm_params=4096,
+    )
+
+
+def one_mixer(mixer: Mixer) -> ModelArchitecture:
+    """One layer of hidden size 512 with this mixer and nothing else."""
+    return ModelArchitecture(
+        name="one",
+        hidden_size=512,
+        vocab_size=1000,
+        layers=(Layer(mixer=mixer, mlp=None, norm_params=512),),
+        tie_word_embeddings=True,
+        max_position_embeddings=8192,
+        dtypes=WeightDtypes(),
     )
