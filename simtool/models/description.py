@@ -17,9 +17,13 @@ from simtool.models.architecture import (
     MoeMlp,
     RecurrentMixer,
 )
-from simtool.models.catalogue X
-from simtool.models.memory import full_kv_bytes_per_token, kv_bytes_per_token, state_bytes_per_sequence, weight_bytes
-from simtool.models.memory import window_kv_bytes
+from simtool.models.memory import (
+    full_kv_bytes_per_token,
+    kv_bytes_per_token,
+    state_bytes_per_sequence,
+    weight_bytes,
+    window_kv_bytes,
+)
 from simtool.models.parameters import parameter_counts
 
 
@@ -87,5 +91,3 @@ def _feed_forward_kind(mlp: FeedForward | None) -> str:
             return "dense"
         case MoeMlp():
             return f"{mlp.num_experts} experts"
-
-
