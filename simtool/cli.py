@@ -1,0 +1,98 @@
+"""The command line: parse, call one public function, print.
+
+Exit codes: 0 answered, 1 infeasible or SLO missed, 2 bad input, 130 interrupted.
+
+Commands import what they need when they run, so that `simtool --help` is quick.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from simtool import cli_catalogue, cli_explain, cli_plan, cli_simulate, cli_sweep, cli_trace
+from simtool.cli_options import join_slo_words
+from simtool.errors import InfeasibleError, SimtoolError
+from simtool.terminal import note, print_error, print_text
+
+# click's own tree of "the command was typed wrong"; typer keeps its copy of click private
+_UsageError = typer.BadParameter.__bases__[0]
+_INTERRUPTED, _BAD_INPUT, _INFEASIBLE = 130, 2, 1
+
+app = typer.Typer(
+    name="simtool",
+    help="Predict what an LLM inference workload costs on given hardware, and find the best plan for it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("plan")(cli_plan.plan)
+app.command("simulate")(cli_simulate.simulate)
+app.command("sweep")(cli_sweep.sweep)
+app.command("explain")(cli_explain.explain)
+app.add_typer(cli_trace.app, name="trace")
+app.command("models")(cli_catalogue.models)
+app.command("hardware")(cli_catalogue.hardware)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Predict what an LLM inference workload costs on given hardware, and find the best plan for it."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print_text(f"simtool {installed('llm-simtool')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The `simtool` program."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. The one place where errors become text."""
+    try:
+        code = app(args=join_slo_words(arguments), prog_name="simtool", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except SimtoolError as error:
+        print_error(error)
+        return _INFEASIBLE if isinstance(error, InfeasibleError) else _BAD_INPUT
+    except _UsageError as error:
+        return _usage_error(error)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        note("interrupted; nothing was written")
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout has gone, for example `| head`
+        sys.stderr.close()
+        return 0
+
+
+def _usage_error(error: Exception) -> int:
+    """A mistyped command; without any argument the help is the answer."""
+    message = str(getattr(error, "format_message", lambda: error)())
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "simtool"
+    if message.strip():
+        from simtool.errors import InputError
+
+        print_error(InputError(command, message.strip().rstrip("."), f"see {command} --help"))
+    return _BAD_INPUT
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends a command as Ctrl-C does: what is half-written is removed."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

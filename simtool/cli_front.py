@@ -1,0 +1,1 @@
+"""`simtool plan --pareto A,B` and `simtool plan --capacity`."""

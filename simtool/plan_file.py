@@ -1,0 +1,91 @@
+"""Plan files: a Plan as JSON and back, exactly; an unknown key is an error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from simtool.errors import InputError
+from simtool.files import read_text
+from simtool.plan import Plan
+
+_MAX_BYTES = 4 * 2**20
+_SCHEMA = 1
+
+
+class _PlanFile(BaseModel):
+    """Checks a Plan. pydantic hands this configuration down to the dataclasses inside it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    plan: Plan
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan as JSON text; `parse_plan` gives back an equal Plan."""
+    return json.dumps(plan_dict(plan), indent=2) + "\n"
+
+
+def plan_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON-ready values."""
+    return asdict(plan)
+
+
+def parse_plan(text: str, source: str = "plan") -> Plan:
+    """The plan in `text`. Raises InputError that names every offending key and value."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        rule = f"is not valid JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        raise InputError(source, rule, "was the file cut off? write it again with `simtool plan --out DIR`") from error
+    try:
+        plan = _PlanFile.model_validate_json(json.dumps({"plan": values})).plan
+    except ValidationError as error:
+        raise InputError(source, validation_rule(error, skip=1), "a plan file comes from `simtool plan`") from error
+    _check(plan, source)
+    return plan
+
+
+def load_plan(path: Path) -> Plan:
+    """The plan in the file at `path`. Raises InputError."""
+    return parse_plan(read_text(path, kind="plan file", max_bytes=_MAX_BYTES), str(path))
+
+
+def validation_rule(error: ValidationError, *, skip: int = 0) -> str:
+    """pydantic's findings as one line; the first `skip` parts of each path are left out."""
+    findings = []
+    for found in error.errors(include_url=False):
+        where = ".".join(str(part) for part in found["loc"][skip:]) or "file"
+        if found["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            findings.append(f"{where}: unknown key")
+        else:
+            findings.append(f"{where}: {found['msg'][0].lower()}{found['msg'][1:]} (got {_shorten(found['input'])})")
+    return "; ".join(findings)
+
+
+def _shorten(value: object) -> str:
+    """The value as an error message shows it."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _check(plan: Plan, source: str) -> None:
+    """Rules that types do not state."""
+    if plan.schema != _SCHEMA:
+        raise InputError(source, f"schema is {plan.schema}, and this simtool reads {_SCHEMA}", "plan again")
+    if not plan.pools:
+        raise InputError(source, "pools is empty", "a plan has at least one pool of replicas")
+    for number, pool in enumerate(plan.pools):
+        degrees = {"tp": pool.parallel.tp, "pp": pool.parallel.pp, "dp": pool.parallel.dp, "ep": pool.parallel.ep}
+        sizes = {"max_num_seqs": pool.scheduler.max_num_seqs, "block_size": pool.kv.block_size}
+        sizes["max_num_batched_tokens"] = pool.scheduler.max_num_batched_tokens
+        for name, value in {"replicas": pool.replicas, **degrees, **sizes}.items():
+            if value < 1:
+                raise InputError(source, f"pools.{number}: {name} is {value}", "it is at least 1")
+        if not 0.0 < pool.kv.gpu_memory_utilization <= 1.0:
+            rule = f"pools.{number}: gpu_memory_utilization is {pool.kv.gpu_memory_utilization}"
+            raise InputError(source, rule, "it lies in (0, 1]")

@@ -1,0 +1,1 @@
+"""The report: one self-contained page. plotly lives here and nowhere else."""

@@ -1,0 +1,85 @@
+"""The key numbers as cards, each with its interval where there is one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+
+from simtool.report.contents import Contents
+from simtool.report.money import cost_per_million_tokens, joules_per_token, kwh_per_million_tokens
+from simtool.report.wording import number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One number. `interval` is in the same unit."""
+
+    name: str
+    value: float
+    unit: str
+    more: str = ""
+    interval: tuple[float, float] | None = None
+
+
+def cards_html(contents: Contents) -> str:
+    """All cards, the first one accented."""
+    shown = [card for card in _cards(contents) if not math.isnan(card.value)]
+    inner = "".join(_card(card, first=place == 0) for place, card in enumerate(shown))
+    return f'<div class="cards">{inner}</div>'
+
+
+def _cards(contents: Contents) -> list[Card]:
+    metrics, devices = contents.metrics, contents.plan.devices
+
+    def get(key: str) -> float:
+        return float(metrics.get(key, math.nan))
+
+    def interval(key: str, share: float = 1.0) -> tuple[float, float] | None:
+        found = contents.intervals.get(key)
+        return (found[0] * share, found[1] * share) if found else None
+
+    output, requests = get("output_throughput"), f"{number(get('request_throughput'))} requests/s"
+    cards = [
+        Card(name="Output per GPU", value=output / devices, unit="tok/s", more=f"over {devices} GPUs in use",
+             interval=interval("output_throughput", 1 / devices)),
+        Card(name="Output throughput", value=output, unit="tok/s", more=requests,
+             interval=interval("output_throughput")),
+        *(Card(name=f"Mean {name}", value=get(f"mean_{key}_ms"), unit="ms",
+               more=f"p99 {number(get(f'p99_{key}_ms'))} ms",
+               interval=interval(f"mean_{key}_ms")) for name, key in (("TTFT", "ttft"), ("TPOT", "tpot"))),
+        Card(name="Mean end to end", value=get("mean_e2el_ms") / 1e3, unit="s",
+             more=f"p99 {number(get('p99_e2el_ms') / 1e3)} s", interval=interval("mean_e2el_ms", 1e-3)),
+    ]  # fmt: skip
+    attainment = get("slo_attainment")
+    good = get("request_goodput")
+    cards.append(Card(name="Within the SLO", value=100 * attainment, unit="% of requests",
+                      more=f"{number(good)} good requests/s" if not math.isnan(good) else ""))  # fmt: skip
+    cost = cost_per_million_tokens(contents)
+    cards.append(Card(name="Cost", value=cost, unit="$ / M output tok", more="at list price, GPUs only"))
+    more = f"{number(kwh_per_million_tokens(contents))} kWh / M output tok"
+    cards.append(Card(name="Energy", value=joules_per_token(contents), unit="J / output tok", more=more))
+    return cards
+
+
+def _card(card: Card, *, first: bool) -> str:
+    range_html = ""
+    more = escape(card.more)
+    if card.interval and all(math.isfinite(end) for end in card.interval):
+        lower, upper = card.interval
+        range_html = _range(lower, upper, card.value)
+        likely = f"likely {number(lower)} – {number(upper)}"
+        more = f"{likely} · {more}" if more else likely
+    return (
+        f'<div class="card{" first" if first else ""}"><div class="name">{escape(card.name)}</div>'
+        f'<div class="value">{number(card.value)}<span>{escape(card.unit)}</span></div>{range_html}'
+        f'<div class="more">{more}</div></div>'
+    )
+
+
+def _range(lower: float, upper: float, value: float) -> str:
+    """The interval as a bar from 0 to 1.15 x its upper end, with a tick at the value."""
+    full = 1.15 * max(upper, value) or 1.0
+    left, width, tick = (100 * part / full for part in (lower, upper - lower, value))
+    bar = f'<i style="left:{left:.1f}%;width:{max(width, 0.5):.1f}%"></i>'
+    return f'<div class="range">{bar}<b style="left:calc({tick:.1f}% - 1px)"></b></div>'

@@ -1,0 +1,152 @@
+"""The page: sections in reading order, figures as JSON, plotly.js once, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from html import escape
+from importlib.resources import files
+
+from plotly import graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from simtool.plan_file import plan_json
+from simtool.report.cards import cards_html
+from simtool.report.choice import pareto_figure, proof_figure
+from simtool.report.contents import Contents
+from simtool.report.drawing import plan_drawing
+from simtool.report.latency import latency_figure, timeline_figure
+from simtool.report.limits import limits
+from simtool.report.sentence import headline, lead, title
+from simtool.report.tables import costs_table, facts_table, plans_table, provenance_table
+from simtool.report.where import load_figure, operator_figure
+from simtool.report.wording import duration, number
+
+
+def report_page(contents: Contents) -> str:
+    """The whole page as HTML text."""
+    figures: dict[str, str] = {}
+    body = "".join(
+        section(contents, figures)
+        for section in (_head, _plan, _choice, _latency, _where, _load, _money, _provenance, _limits, _asked)
+    )
+    data = "".join(f'<script type="application/json" id="{name}">{text}</script>' for name, text in figures.items())
+    static = files("simtool.report")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="generator" content="simtool"><link rel="icon" href="data:,">'
+        f"<title>{escape(title(contents))}</title>"
+        f"<style>{static.joinpath('page.css').read_text('utf-8')}</style></head><body><main>{body}"
+        f"<footer>Written by simtool {escape(contents.version)}. This page is complete in itself and works offline."
+        f"</footer></main>{data}<script>{get_plotlyjs()}</script>"
+        f"<script>{static.joinpath('page.js').read_text('utf-8')}</script></body></html>\n"
+    )
+
+
+def _head(contents: Contents, _: dict[str, str]) -> str:
+    kind = "plan report" if contents.answer else "simulation report"
+    return (
+        f'<header><div class="eyebrow">simtool · {kind}</div><h1>{headline(contents)}</h1>'
+        f'<p class="lead">{lead(contents)}</p></header>{cards_html(contents)}'
+    )
+
+
+def _plan(contents: Contents, _: dict[str, str]) -> str:
+    drawing = plan_drawing(contents.plan, contents.cluster, contents.stage_layers)
+    say = "Each box is a GPU, with the shard of the model that it holds; each frame is a host."
+    return _section("The plan", say, drawing)
+
+
+def _choice(contents: Contents, figures: dict[str, str]) -> str:
+    answer = contents.answer
+    if answer is None:
+        return ""
+    say = (
+        f"{answer.legal:,} legal plans: {answer.simulated:,} simulated, {answer.pruned:,} pruned because even their "
+        f"optimistic bound cannot beat the best. Gap {100 * answer.gap:.3g}%. Point at a plan to read it."
+    )
+    charts = (
+        '<div class="two">'
+        + _panel(_plot(pareto_figure(answer), "pareto", figures), "Speed for a user against output of a GPU")
+        + _panel(_plot(proof_figure(answer), "proof", figures), "What each plan could reach, and what it did")
+        + "</div>"
+    )
+    return _section("The choice", say, charts + _panel(plans_table(answer)))
+
+
+def _latency(contents: Contents, figures: dict[str, str]) -> str:
+    if not len(contents.result.sent_s):
+        return ""
+    plots = _panel(_plot(latency_figure(contents.result, contents.slo), "latency", figures), "How long requests take")
+    lines = _panel(_plot(timeline_figure(contents.result), "timeline", figures), "The run over time")
+    requests = int(contents.metrics.get("completed", len(contents.result.sent_s)))
+    say = f"{requests:,} requests in {duration(contents.metrics.get('duration', 0.0))} of simulated time."
+    return _section("Latency and load over time", say, plots + lines)
+
+
+def _where(contents: Contents, figures: dict[str, str]) -> str:
+    if not contents.steps:
+        return ""
+    panels = []
+    for index, step in enumerate(contents.steps):
+        floor_s = sum(operator.roofline_s for operator in step.operators)
+        label = f"{step.label}: {duration(step.seconds)}, of which {duration(floor_s)} is the roofline floor"
+        panels.append(_panel(_plot(operator_figure(step), f"operators{index}", figures), label))
+    say = "One step of one replica, operator by operator. The solid part is the least that the specification allows."
+    return _section("Where the time goes", say, f'<div class="two">{"".join(panels)}</div>')
+
+
+def _load(contents: Contents, figures: dict[str, str]) -> str:
+    if len(contents.load) < 2:
+        return ""
+    figure = load_figure(contents.load, contents.load_axis, contents.load_now, contents.slo.attainment)
+    say = f"The same plan and the same requests at other loads ({contents.load_axis})."
+    return _section("If the load changes", say, _panel(_plot(figure, "load", figures)))
+
+
+def _money(contents: Contents, _: dict[str, str]) -> str:
+    return _section("Energy and cost", contents.price_source, _panel(costs_table(contents)))
+
+
+def _provenance(contents: Contents, _: dict[str, str]) -> str:
+    say = (
+        "How each kind of operator got its time. Measured: timed on this device. Interpolated: between measurements. "
+        "Transferred: scaled from another device by specification. Roofline: from the specification alone."
+    )
+    return _section("Where the numbers come from", say, _panel(provenance_table(contents)))
+
+
+def _limits(contents: Contents, _: dict[str, str]) -> str:
+    moe = "moe" in contents.provenance
+    items = "".join(f"<li>{escape(text)}</li>" for text in limits(contents.plan, moe=moe))
+    return _section("What is not modelled", "", f'<ul class="plain">{items}</ul>')
+
+
+def _asked(contents: Contents, _: dict[str, str]) -> str:
+    metrics = {key: value for key, value in contents.metrics.items() if isinstance(value, int | float | str)}
+    folds = (
+        f"<details><summary>plan.json: `simtool simulate` replays it exactly</summary><pre>"
+        f"{escape(plan_json(contents.plan))}</pre></details>",
+        f"<details><summary>All metrics, by the names of vLLM's benchmark</summary><pre>"
+        f"{escape(json.dumps(metrics, indent=2))}</pre></details>",
+        f"<details><summary>Limits asked for</summary><pre>{escape(json.dumps(asdict(contents.slo), indent=2))}</pre>"
+        "</details>",
+    )
+    return _section("What was asked", "", _panel(facts_table(contents)) + "".join(map(_panel, folds)))
+
+
+def _section(heading: str, say: str, inner: str) -> str:
+    told = f'<p class="say">{escape(say)}</p>' if say else ""
+    return f"<section><h2>{escape(heading)}</h2>{told}{inner}</section>"
+
+
+def _panel(inner: str, heading: str = "") -> str:
+    return f'<div class="panel">{f"<h3>{escape(heading)}</h3>" if heading else ""}{inner}</div>'
+
+
+def _plot(figure: go.Figure, name: str, figures: dict[str, str]) -> str:
+    """A place for the figure; its JSON goes to `figures`, with every `<` escaped so that no text can end the script."""
+    figures[f"figure-{name}"] = figure.to_json().replace("<", "\\u003c")
+    height = number(figure.layout.height or 400, 6).replace(",", "")
+    return f'<div class="plot" data-figure="figure-{name}" style="height:{height}px"></div>'

@@ -1,0 +1,91 @@
+"""Numbers and plans as words."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from simtool.plan import Plan, Pool
+from simtool.planners.question import Objective
+
+# objective -> (what it is called, its unit)
+OBJECTIVES: dict[Objective, tuple[str, str]] = {
+    "throughput-per-gpu": ("throughput per GPU", "output tok/s/GPU"),
+    "goodput-per-gpu": ("goodput per GPU", "good requests/s/GPU"),
+    "throughput-per-dollar": ("throughput per dollar", "output tok/$"),
+    "latency": ("mean end-to-end latency", "s"),
+    "ttft": ("mean time to first token", "s"),
+    "tpot": ("mean time per output token", "s"),
+    "gpus": ("GPUs used", "GPUs"),
+    "cost-per-token": ("cost", "$ per million output tokens"),
+    "energy-per-token": ("energy", "J per output token"),
+}
+
+
+def number(value: float, digits: int = 3) -> str:
+    """`value` to `digits` significant digits with thousands separators; a dash where there is none."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = round(value, decimals)
+    if abs(rounded) >= 10 ** (digits - 1):
+        return f"{rounded:,.0f}"
+    return f"{rounded:.{decimals}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads best."""
+    if math.isnan(seconds):
+        return "–"
+    for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min")):
+        if abs(seconds) < limit:
+            return f"{number(seconds * factor)} {unit}"
+    return f"{number(seconds / 3600)} h"
+
+
+def devices_phrase(cluster: str) -> str:
+    """ "8xh200" as "8 × H200"."""
+    return " + ".join(re.sub(r"(?<!\w)(\d+)x", r"\1 × ", part.strip()).upper() for part in cluster.split("+"))
+
+
+def parallel_phrase(pool: Pool) -> str:
+    """A pool's parallel degrees, those of 1 left out: "TP 4 · PP 2"."""
+    degrees = pool.parallel
+    pairs = (("TP", degrees.tp), ("PP", degrees.pp), ("DP", degrees.dp), ("EP", degrees.ep))
+    return " · ".join(f"{name} {value}" for name, value in pairs if value > 1) or "1 GPU"
+
+
+def pool_phrase(pool: Pool) -> str:
+    """A pool in words: "2 replicas of TP 4 on H200"."""
+    copies = f"{pool.replicas} replicas" if pool.replicas > 1 else "one replica"
+    device = " + ".join(name.upper() for name in dict.fromkeys(pool.stage_devices)) or pool.device.upper()
+    return f"{copies} of {parallel_phrase(pool)} on {device}"
+
+
+def plan_phrase(plan: Plan) -> str:
+    """All pools in words."""
+    return " and ".join(pool_phrase(pool) for pool in plan.pools)
+
+
+def plan_short(plan: Plan) -> str:
+    """A plan as a table cell: "2 × (TP 4)"."""
+    parts = [f"{pool.replicas} × ({parallel_phrase(pool)})" for pool in plan.pools]
+    if len({pool.device for pool in plan.pools}) > 1:
+        parts = [f"{part} {pool.device}" for part, pool in zip(parts, plan.pools, strict=True)]
+    return " + ".join(parts)
+
+
+def plan_details(plan: Plan) -> str:
+    """What a hover shows of a plan, HTML lines."""
+    lines = [f"<b>{plan_short(plan)}</b>", f"{plan.devices} GPUs, weights {plan.weight_dtype}"]
+    for pool in plan.pools:
+        knobs = pool.scheduler
+        lines.append(
+            f"{pool.device}: {knobs.scheduling}, max_num_seqs {knobs.max_num_seqs:,}, "
+            f"max_num_batched_tokens {knobs.max_num_batched_tokens:,}"
+        )
+    return "<br>".join(lines)
