@@ -30,6 +30,7 @@ _BACKEND = {
     "sglang_eager": "sglang-eager",
     "": "trtllm",
 }
+FIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv")
 ELEMENT_BYTES = 2.0  # the tables count elements of half and bfloat16
 DEEPEP_RANKS = 8  # one node of 8, as the tables' node_num = 1
 FP8_WITH_SCALES = 1.0 + 4.0 / 128.0  # DeepEP dispatches fp8 with one fp32 scale for 128 elements
@@ -50,6 +51,9 @@ class Samples:
 
 def read_samples(data: Path, device: str) -> Iterator[Samples]:
     """All measurements of `device` that curves are fitted to."""
+    if device not in _SYSTEM:
+        yield from apex_samples(data, "V100-PCIE-16GB", nodes="1", kinds=FIVE_KINDS)
+        return
     folder = data / "aiconfigurator" / "kernels" / _SYSTEM[device]
     if not folder.is_dir():
         raise InputError(data, f"has no folder aiconfigurator/kernels/{_SYSTEM[device]}", "give the data folder")
@@ -91,6 +95,8 @@ def apex_samples(data: Path, gpu: str, nodes: str, kinds: Iterable[str]) -> Iter
     names = {"send_recv": "sendrecv", "all_to_all": "alltoall"}
     for kind in kinds:
         path = data / "apex_plus" / "profile" / "comm" / gpu / f"{names.get(kind, kind)}.csv"
+        if not path.is_file():
+            raise InputError(path, "is missing", "give the data folder")
 
         def key(row: Row, kind: str = kind) -> tuple[str, str, int] | None:
             if row["num_nodes"] != nodes or row["dtype"] != "half" or float(row["size(kb)"]) < 1:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from simtool.calibration.collective_samples import Samples, read_samples
 from simtool.errors import InputError
 from simtool.hardware.collective_curves import FITTED_DEVICES, Curve, CurveSet, curve_entry
+from simtool.hardware.device import load_device
+from simtool.hardware.links import scale_up_link
 
 Array = NDArray[np.float64]
 COMMAND = "python -m simtool.calibration.fit_collectives --data DIR"
@@ -85,14 +88,14 @@ def _left_out_errors(size: Array, seconds: Array, parity: int) -> Array:
 def fit_device(data: Path, device: str) -> CurveSet:
     """All curves of `device` from the tables under `data` (the folder of aiconfigurator, apex_plus and vidur)."""
     curves = tuple(fit_curve(samples) for samples in read_samples(data, device))
-    return CurveSet(device=device, command=COMMAND, curves=curves)
+    return CurveSet(device=device, link=scale_up_link(load_device(device)), command=COMMAND, curves=curves)
 
 
 def write_curves(curves: CurveSet, out: Path) -> Path:
     """Write `curves` to out/collectives_<device>.json and return its path."""
-    table = {"device": curves.device, "command": curves.command, "curves": [curve_entry(c) for c in curves.curves]}
+    table = {"device": curves.device, "command": curves.command, "link": asdict(curves.link)}
     path = out / f"collectives_{curves.device}.json"
-    lines = ",\n".join("  " + json.dumps(entry) for entry in table.pop("curves"))
+    lines = ",\n".join("  " + json.dumps(curve_entry(curve)) for curve in curves.curves)
     head = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in table.items())
     path.write_text(f'{{\n{head},\n "curves": [\n{lines}\n ]\n}}\n', encoding="utf-8")
     return path

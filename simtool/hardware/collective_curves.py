@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtool.errors import InputError
+from simtool.hardware.links import Link
 
 Array = NDArray[np.float64]
-FITTED_DEVICES = ("h200", "a100-80g", "l40s")
+FITTED_DEVICES = ("h200", "a100-80g", "l40s", "v100-pcie-16g")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurveSet:
-    """All curves of one measured device; command: what fitted them."""
+    """All curves of one measured device; link: what joins its devices in a node; command: what fitted them."""
 
     device: str
+    link: Link
     command: str
     curves: tuple[Curve, ...]
 
@@ -64,6 +66,7 @@ def load_curves(device: str) -> CurveSet:
     table = json.loads(files("simtool.hardware").joinpath("data", filename).read_text(encoding="utf-8"))
     return CurveSet(
         device=table["device"],
+        link=Link(**table["link"]),
         command=table["command"],
         curves=tuple(_curve(entry, filename) for entry in table["curves"]),
     )

@@ -8,6 +8,7 @@ adds the network's latency, and transfers over it overlap those inside the node,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +25,7 @@ from simtool.hardware.collective_algorithms import (
 )
 from simtool.hardware.collective_curves import FITTED_DEVICES, Curve, CurveSet, load_curves
 from simtool.hardware.cost import Cost, Provenance
-from simtool.hardware.device import load_device
-from simtool.hardware.links import Link, scale_up_link
+from simtool.hardware.links import Link
 from simtool.models.operators import Operator
 
 Array = NDArray[np.float64]
@@ -43,15 +43,11 @@ OTHER_NODES_SPREAD = 0.55  # hierarchical model on two A100 nodes (vidur)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveModel:
-    """Prices collectives on one group of nodes with one kernel library. Make it once with `collective_model`.
-
-    measured_link: the intra-node link that the curves were measured on.
-    """
+    """Prices collectives on one group of nodes with one kernel library. Make it once with `collective_model`."""
 
     group: NodeGroup
     library: str
     curves: CurveSet
-    measured_link: Link
 
     def price(self, kind: str, size: ArrayLike, ranks: int, nodes: int = 1) -> Cost:
         """Cost of one call for every size in bytes (as nccl-tests counts), `ranks` spread evenly over `nodes`."""
@@ -117,7 +113,7 @@ class CollectiveModel:
 
     def _scaled(self, curve: Curve, size: Array, ranks: int) -> tuple[Array, Array]:
         """(latency, transfer) of `curve` on this group's link, stretched to more ranks than it was measured with."""
-        intra, link = self.group.intra, self.measured_link
+        intra, link = self.group.intra, self.curves.link
         ranks = curve.ranks if curve.kind == "send_recv" else max(ranks, curve.ranks)
         deeper = np.log2(ranks) / np.log2(curve.ranks)
         wire = wire_factor(curve.kind, ranks, intra.reduces) / wire_factor(curve.kind, curve.ranks, link.reduces)
@@ -125,7 +121,7 @@ class CollectiveModel:
         return np.full_like(size, fixed), curve.excess(size) * wire * link.bytes_per_s / intra.bytes_per_s
 
     def _same_link(self, ranks: int) -> bool:
-        intra, link = self.group.intra, self.measured_link
+        intra, link = self.group.intra, self.curves.link
         same = (intra.latency_s, intra.bytes_per_s) == (link.latency_s, link.bytes_per_s)
         return same and ranks <= max(curve.ranks for curve in self.curves.curves)
 
@@ -157,26 +153,27 @@ def collective_model(group: NodeGroup, library: str = "vllm") -> CollectiveModel
     """The model of `group`'s links, with the nearest measured device's curves. InputError for an unknown library."""
     if library not in LIBRARIES:
         raise InputError(library, "is no collective library", "one of " + ", ".join(LIBRARIES))
-    name, link = _nearest_measured(group)
     return CollectiveModel(
-        group=group,
-        library="nccl" if library == "torch" else library,
-        curves=load_curves(name),
-        measured_link=link,
+        group=group, library="nccl" if library == "torch" else library, curves=_nearest_measured(group)
     )
 
 
-def _nearest_measured(group: NodeGroup) -> tuple[str, Link]:
-    """The measured device with the same kind of link and the nearest bandwidth; the device itself if it is measured."""
-    links = {name: scale_up_link(load_device(name)) for name in FITTED_DEVICES}
-    same = {name: link for name, link in links.items() if (link.kind == "pcie") == (group.intra.kind == "pcie")}
-    if group.device.name in same:
-        return group.device.name, same[group.device.name]
-    wanted = group.intra
-    return min(
-        same.items(),
-        key=lambda item: (item[1].name != wanted.name, abs(np.log(item[1].bytes_per_s / wanted.bytes_per_s))),
-    )
+def _nearest_measured(group: NodeGroup) -> CurveSet:
+    """The device's own curves if it was measured, else those on the same kind of link with the nearest bandwidth."""
+    if group.device.name in FITTED_DEVICES:
+        own = load_curves(group.device.name)
+        if _alike(own.link, group.intra):
+            return own
+    alike = [curves for curves in map(load_curves, FITTED_DEVICES) if _alike(curves.link, group.intra)]
+    return min(alike, key=lambda curves: _distance(curves.link, group.intra))
+
+
+def _alike(measured: Link, wanted: Link) -> bool:
+    return (measured.kind == "pcie") == (wanted.kind == "pcie")
+
+
+def _distance(measured: Link, wanted: Link) -> tuple[bool, float]:
+    return measured.name != wanted.name, abs(math.log(measured.bytes_per_s / wanted.bytes_per_s))
 
 
 def collective_time(

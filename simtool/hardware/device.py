@@ -165,6 +165,8 @@ def _device(name: str, aliases: tuple[str, ...], entry: Any) -> Device:
 
 def describe_device(device: Device) -> dict[str, Any]:
     """Everything known about `device`, as plain JSON values with the unit in each key."""
+    from simtool.hardware.energy import describe_energy
+
     return {
         "name": device.name,
         "aliases": list(device.aliases),
@@ -187,6 +189,7 @@ def describe_device(device: Device) -> dict[str, Any]:
         "c2c": device.c2c,
         "devices_per_node": device.per_node,
         "inter_node": device.inter_node,
+        "energy": describe_energy(device),
         "price_usd_per_hour": device.price_per_hour,
         "price_date": device.price_date,
         "sources": dict(device.sources),

@@ -28,7 +28,7 @@ class PowerShares:
     memory: float
 
 
-# python -m simtool.calibration.fit_power --data DIR: 180 runs of Llama-2-70B at TP 2, 4, 8 and Bloom-176B at TP 8 on A100;
+# python -m simtool.calibration.fit_power --data DIR: 180 runs of Llama-2-70B (TP 2, 4, 8) and Bloom-176B (TP 8), A100;
 # mean power within 1.5% (median) and 4.6% (p95) in-sample, 4.3% and 11.7% with one model and TP degree left out.
 FITTED_SHARES = PowerShares(base=0.162, compute=1.374, memory=0.867)
 
