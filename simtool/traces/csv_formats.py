@@ -36,7 +36,7 @@ ARRIVAL_SECONDS = {
 IGNORED_NAMES = ("request_id", "RequestID", "num_total_tokens", "pd_ratio")
 UTC_SUFFIX = ("Z", "+00:00")
 
-Rows = tuple[dict[str, tuple[str, ...]], list[int]]
+Rows = tuple[dict[str, tuple[str, ...]], Sequence[int]]
 
 
 def header_of(text: str) -> tuple[str, ...]:
@@ -51,19 +51,28 @@ def csv_chunks(path: Path) -> Iterator[Rows]:
         reader = csv.reader(text)
         try:
             header = [name.strip() for name in next(reader, [])]
-            while rows := [(reader.line_num, row) for row in islice(reader, ROWS_PER_CHUNK)]:
-                rows = [(line, row) for line, row in rows if row]
-                ragged = next(((line, row) for line, row in rows if len(row) != len(header)), None)
-                if ragged:
-                    rule = f"must have {len(header)} fields ({', '.join(header)})"
-                    raise InputError(
-                        f"{where(path, ragged[0])}: {','.join(ragged[1])}", rule, "the file may be truncated"
-                    )
+            first = reader.line_num + 1
+            while rows := list(islice(reader, ROWS_PER_CHUNK)):
+                lines: Sequence[int] = range(first, first + len(rows))
+                first += len(rows)
+                if set(map(len, rows)) != {len(header)}:
+                    rows, lines = _full_rows(rows, lines, header, path)
                 if rows:
-                    columns = zip(*(row for _, row in rows), strict=True)
-                    yield dict(zip(header, columns, strict=True)), [line for line, _ in rows]
+                    yield dict(zip(header, zip(*rows, strict=True), strict=True)), lines
         except csv.Error as error:
             raise InputError(where(path, reader.line_num), f"not CSV: {error}") from error
+
+
+def _full_rows(
+    rows: list[list[str]], lines: Sequence[int], header: Sequence[str], path: Path
+) -> tuple[list[list[str]], Sequence[int]]:
+    """The rows that are not blank, with their lines; a row of another number of fields is an error."""
+    kept = [(row, line) for row, line in zip(rows, lines, strict=True) if row]
+    for row, line in kept:
+        if len(row) != len(header):
+            rule = f"must have {len(header)} fields ({', '.join(header)})"
+            raise InputError(f"{where(path, line)}: {','.join(row)}", rule, "the file may be truncated")
+    return [row for row, _ in kept], [line for _, line in kept]
 
 
 def check_header(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> tuple[str, ...]:
@@ -175,8 +184,9 @@ def _extend(
 
 def timestamps(texts: Sequence[str], path: Path, lines: Sequence[int]) -> NDArray[np.datetime64]:
     """ISO date-times (UTC when no zone is given) as datetime64[ns]."""
-    if texts[0].endswith(UTC_SUFFIX):
-        texts = [_without_utc(text) for text in texts]
+    suffix = next((suffix for suffix in UTC_SUFFIX if texts[0].endswith(suffix)), "")
+    if suffix:
+        texts = [text.removesuffix(suffix) for text in texts]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # numpy warns of a zone it ignores
@@ -186,11 +196,6 @@ def timestamps(texts: Sequence[str], path: Path, lines: Sequence[int]) -> NDArra
     except (ValueError, UserWarning, DeprecationWarning):
         pass  # the slow path below reads zones, and names the bad row
     return np.array([_moment(text, path, line) for text, line in zip(texts, lines, strict=True)])
-
-
-def _without_utc(text: str) -> str:
-    """The text without its zone if that is UTC."""
-    return text.removesuffix("Z").removesuffix("+00:00")
 
 
 def _moment(text: str, path: Path, line: int) -> np.datetime64:

@@ -125,7 +125,7 @@ def _check_keys(
 
 
 def read_own(path: Path) -> Workload:
-    """simtool's own JSONL (docs/metrics.md gives the schema): an optional header line, then one request a line."""
+    """simtool's own JSONL (docs/traces.md gives the schema): an optional header line, then one request a line."""
     header = _own_header(path)
     block = int(whole_numbers([header.get("prefix_block_tokens", 16)], "prefix_block_tokens", path, [1], least=1)[0])
     trace = TraceColumns(str(header.get("source") or f"{path.name}: jsonl"), block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK = 1 << 20  # ids handled at once: bounds the temporary memory
+_CHUNK = 1 << 18  # ids handled at once: bounds the temporary memory
 
 Ids = NDArray[np.int32] | NDArray[np.int64]
 
@@ -51,7 +51,7 @@ class PrefixColumn:
 
 
 def first_ids(ids: Ids, counts: NDArray[np.int64], limit: NDArray[np.int32]) -> tuple[Ids, NDArray[np.int64]]:
-    """Keep at most limit[i] ids of row i. ids is overwritten in place and cut. Returns (ids, counts)."""
+    """Keep at most limit[i] ids of row i. ids is overwritten and cut in place."""
     kept = np.minimum(counts, limit)
     if np.array_equal(kept, counts):
         return ids, counts
@@ -66,7 +66,8 @@ def first_ids(ids: Ids, counts: NDArray[np.int64], limit: NDArray[np.int32]) -> 
         values = ids[start : int(ends[part][-1])][source - start]
         ids[write : write + len(values)] = values
         write += len(values)
-    return ids[:write].copy(), kept
+    ids.resize(write, refcheck=False)
+    return ids, kept
 
 
 def ragged_positions(counts: NDArray[np.int64]) -> NDArray[np.int64]:

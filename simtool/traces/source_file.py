@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 from simtool.errors import InputError
 
 GZIP_MAGIC = b"\x1f\x8b"
-ROWS_PER_CHUNK = 1 << 16  # rows parsed at once: bounds the temporary memory
+ROWS_PER_CHUNK = 1 << 13  # rows parsed at once: bounds the temporary memory
 SNIFF_CHARS = 1 << 16
 DOCUMENT_CHARS = 1 << 20
 
@@ -55,7 +55,7 @@ def json_lines(path: Path) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
     """Chunks of (objects, line numbers) of a JSONL file; blank lines are skipped."""
     with opened(path) as text:
         numbered = ((number, line) for number, line in enumerate(text, 1) if line.strip())
-        while chunk := list(islice(numbered, ROWS_PER_CHUNK // 8)):
+        while chunk := list(islice(numbered, ROWS_PER_CHUNK // 4)):
             yield [_object(path, number, line) for number, line in chunk], [number for number, _ in chunk]
 
 
