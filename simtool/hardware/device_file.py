@@ -108,6 +108,17 @@ class LinkEntry(_Strict):
     source: Text
 
 
+class ServerEntry(_Strict):
+    """One table of servers.toml."""
+
+    devices: tuple[Text, ...]
+    cpu: Text
+    cores: Count
+    dram_gib: Positive
+    dram_gb_per_s: Positive
+    source: Text
+
+
 class GroupEntry(_Strict):
     """One [[groups]] table of a cluster file; links default to the device's own."""
 

@@ -7,6 +7,7 @@ import pytest
 from simtool.errors import InputError
 from simtool.hardware.device import describe_device, device_aliases, device_names, load_device
 from simtool.hardware.links import link_names, load_link, scale_out_link, scale_up_link
+from simtool.hardware.server import load_server, server_names, usual_server
 from simtool.units import GIB, TERA
 
 WANTED = """
@@ -86,3 +87,13 @@ def test_every_link_loads_and_generations_get_faster():
         assert rates == sorted(rates)
     with pytest.raises(InputError, match="did you mean"):
         load_link("nvlnk4")
+
+
+def test_every_device_has_a_usual_server():
+    for name in device_names():
+        server = usual_server(load_device(name))
+        assert server.name in server_names()
+        assert 1e9 < server.dram_bytes_per_s / max(1, server.cores) < 50e9
+        assert server.dram_bytes > load_device(name).hbm_bytes
+    with pytest.raises(InputError, match="did you mean"):
+        load_server("dgx-h1000")
