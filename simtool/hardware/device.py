@@ -117,31 +117,25 @@ def load_device(name: str) -> Device:
     return _device(key, tuple(alias for alias, target in aliases.items() if target == key), entry)
 
 
+def _peaks(compute: Any) -> dict[str, float]:
+    rates = compute.model_dump(exclude={"source"}, exclude_none=True)
+    return {key.removesuffix("_tflops"): rate * TERA for key, rate in rates.items()}
+
+
+def _sources(entry: Any) -> dict[str, str]:
+    groups = {name: getattr(entry, name) for name in ("about", "compute", "memory", "chip", "power", "links", "price")}
+    return {name: group.source for name, group in groups.items() if group is not None}
+
+
 def _device(name: str, aliases: tuple[str, ...], entry: Any) -> Device:
-    compute, memory, chip, power, links, price = (
-        entry.compute,
-        entry.memory,
-        entry.chip,
-        entry.power,
-        entry.links,
-        entry.price,
-    )
-    flops = {
-        key.removesuffix("_tflops"): value * TERA
-        for key, value in compute.model_dump(exclude={"source"}).items()
-        if value is not None
-    }
-    groups = {"compute": compute, "memory": memory, "chip": chip, "power": power, "links": links}
-    sources = {group: part.source for group, part in groups.items()}
-    if price is not None:
-        sources["price"] = price.source
+    memory, chip, power, links, price = entry.memory, entry.chip, entry.power, entry.links, entry.price
     return Device(
         name=name,
         aliases=aliases,
         vendor=entry.about.vendor,
         architecture=entry.about.architecture,
         compute_capability=entry.about.compute_capability,
-        flops=flops,
+        flops=_peaks(entry.compute),
         hbm_bytes=memory.hbm_gib * GIB,
         usable_bytes=memory.usable_gib * GIB,
         hbm_bytes_per_s=memory.hbm_gb_per_s * GB,
@@ -159,7 +153,7 @@ def _device(name: str, aliases: tuple[str, ...], entry: Any) -> Device:
         c2c=links.c2c,
         price_per_hour=None if price is None else price.usd_per_hour,
         price_date="" if price is None else price.date,
-        sources=sources,
+        sources=_sources(entry),
     )
 
 
