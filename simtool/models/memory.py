@@ -83,6 +83,9 @@ def device_share(item: WeightSlice, parallel: Parallel) -> float:
             return 1.0
         case "tp":
             return 1.0 / parallel.tp
+        case "shared":
+            # vLLM's sequence-parallel experts (ParallelConfig.use_sequence_parallel_moe) keep shared ones whole.
+            return 1.0 if min(parallel.tp, parallel.dp, parallel.ep) > 1 else 1.0 / parallel.tp
         case "kv":
             return ceil(item.units / parallel.tp) / item.units
         case "experts":

@@ -19,7 +19,7 @@ from simtool.models.architecture import (
     WeightDtypes,
 )
 
-Shard = Literal["tp", "kv", "experts", "whole"]
+Shard = Literal["tp", "kv", "experts", "shared", "whole"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,8 @@ class WeightSlice:
     """Some weights of one layer that share a dtype and a way of being cut.
 
     shard: "tp" is cut over the tensor-parallel ranks, "kv" by KV heads (each rank holds at least one), "experts" by
-    experts and then inside them, "whole" is on every rank. units: KV heads or experts. elements: all ranks together.
+    experts and then inside them, "shared" (always-on experts) as "tp" unless tokens are cut instead, "whole" is on
+    every rank. units: KV heads or experts. elements: all ranks together.
     active: share of the elements that one token uses.
     """
 
@@ -197,7 +198,7 @@ def _moe_slices(mlp: MoeMlp, hidden: int, dtypes: WeightDtypes) -> list[WeightSl
     gate = hidden if mlp.shared_expert_gate else 0
     slices = [
         _experts("experts", dtypes.experts, mlp.num_experts, expert, share),
-        WeightSlice(module="shared_experts", dtype=dtypes.shared_experts, elements=shared_matrices, shard="tp"),
+        WeightSlice(module="shared_experts", dtype=dtypes.shared_experts, elements=shared_matrices, shard="shared"),
         _whole("router", dtypes.other, router + gate + mlp.extra_params),
         _whole("latent", dtypes.shared_experts, 2 * hidden * mlp.latent_size),
     ]
