@@ -55,7 +55,8 @@ class Result:
     itl_bins float64[b+1], itl_counts float64[b]: weighted histogram of all inter-token gaps (0.5% wide bins).
     steps: columns of step (or leap) records by name, empty unless asked for: replica, start_s, end_s, iterations,
     prefill_tokens, decode_requests, kv_blocks, waiting, running.
-    energy_j, busy_s, num_steps, devices: of the whole cluster. kv_blocks: capacity of each replica.
+    energy_j, busy_s, num_steps, devices: of the whole cluster; busy_s adds up each replica's seconds in a step.
+    kv_blocks: capacity of each replica.
     """
 
     sent_s: NDArray[np.float64]

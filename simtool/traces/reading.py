@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal, TextIO, cast
 
 from simtool.errors import InputError
+from simtool.files import output_file
 from simtool.traces.csv_formats import AZURE_HEADER, BURSTGPT_HEADER, header_of, read_azure, read_burstgpt, read_lengths
 from simtool.traces.jsonl_formats import OWN_VERSION, read_mooncake, read_own, read_sharegpt
 from simtool.traces.source_file import head
@@ -101,7 +101,7 @@ def write_trace(workload: Workload, path: str | Path) -> None:
 
     read_trace gives the same columns back. Raises InputError when the place cannot be written.
     """
-    with _replacing(Path(path)) as out:
+    with output_file(Path(path)) as building, _text(building) as out:
         header = {
             "simtool_trace": OWN_VERSION,
             "prefix_block_tokens": workload.prefix_block_tokens,
@@ -134,16 +134,9 @@ def _lines(workload: Workload) -> Iterator[str]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A text file beside `path` that replaces it when all went well and vanishes when not."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as raw:
-            packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.name.endswith(".gz") else nullcontext(raw)
-            with packed as stream, io.TextIOWrapper(cast(io.BufferedWriter, stream), encoding="utf-8") as out:
-                yield out
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(path, f"cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+def _text(path: Path) -> Iterator[TextIO]:
+    """The file opened to write text, packed when its name ends in .gz (without a date: same rows, same bytes)."""
+    with path.open("wb") as raw:
+        packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.name.endswith(".gz") else nullcontext(raw)
+        with packed as stream, io.TextIOWrapper(cast(io.BufferedWriter, stream), encoding="utf-8") as out:
+            yield out
