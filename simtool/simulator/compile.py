@@ -187,11 +187,15 @@ def _tables(
 
 
 def _token_seconds(costs: StepCosts, stage: int, loads: _Loads, host: HostOverhead, end: int) -> Array:
-    """Dense part of a stage; where no CUDA graph covers the step, no faster than its kernels can be launched."""
+    """Dense part of a stage; where no CUDA graph covers the step, no faster than its kernels can be launched.
+
+    The gap between steps is the last stage's.
+    """
     priced = costs.stages[stage]
     seconds = _spread(loads.padded, costs.tokens, priced.token[end])
     launch_s = host.eager_launch_s * priced.launches
-    return np.asarray(np.maximum(seconds, launch_s * loads.eager))
+    gap_s = host.gap_s if stage == len(costs.stages) - 1 else 0.0
+    return np.asarray(np.maximum(seconds, launch_s * loads.eager) + gap_s * (loads.padded > 0))
 
 
 def _token_joules(costs: StepCosts, loads: _Loads, dp: int, tp: int) -> Array:

@@ -52,10 +52,10 @@ class OperatorRow:
 class StepExplanation:
     """A step of one replica, stages one after the other.
 
-    seconds = device seconds + host_s (not where scheduling is asynchronous: then the larger counts), with the ends of
+    seconds = device seconds + gap_s + host_s (not where scheduling is asynchronous: then the larger counts), with the ends of
     the interval. compute_s, memory_s, link_s: the step's work at full rate of each resource; t_lower_s is their largest
     (everything overlaps), t_upper_s their sum (nothing does). padded_tokens: computed under CUDA graphs.
-    launch_bound_s: what launching kernels without a graph adds.
+    launch_bound_s: what launching kernels without a graph adds. gap_s: device idle between steps.
     """
 
     batch: StepText
@@ -67,6 +67,7 @@ class StepExplanation:
     upper_s: float
     host_s: float
     launch_bound_s: float
+    gap_s: float
     compute_s: float
     memory_s: float
     link_s: float
@@ -201,7 +202,7 @@ def _explanation(
     fixed = 0.0 if pool.scheduler.async_scheduling else host_s
     least = host_s - fixed  # an asynchronous scheduler still bounds the step
     down, up = float(np.max(quadrature(below))), float(np.max(quadrature(above)))
-    ends = [max(least, device_s + shift + launch_s + fixed) for shift in (0.0, -down, up)]
+    ends = [max(least, device_s + shift + launch_s + host.gap_s + fixed) for shift in (0.0, -down, up)]
     ordered = sorted(rows, key=lambda row: -row.seconds)
     return StepExplanation(
         batch=batch,
@@ -213,6 +214,7 @@ def _explanation(
         upper_s=ends[2],
         host_s=host_s,
         launch_bound_s=launch_s,
+        gap_s=host.gap_s,
         compute_s=float(floors[0]),
         memory_s=float(floors[1]),
         link_s=float(floors[2]),

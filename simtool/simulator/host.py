@@ -1,4 +1,4 @@
-"""Host overhead: what the CPU adds to a step, by kernel library. Numbers with their sources lie in data/host.toml."""
+"""Host overhead: what the engine around the kernels adds to a step, by kernel library. Numbers with their sources lie in data/host.toml."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from simtool.hardware.device import read_catalogue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOverhead:
-    """Seconds of CPU work a step that the device waits for.
+    """Seconds a step takes beside its kernels.
 
     base_s: a step (schedule, prepare inputs, replay graphs, read sampled tokens back). per_request_s: each request of
-    it (block table, sampling parameters, output). eager_launch_s: one kernel launch without a CUDA graph.
+    it (block table, sampling parameters, output). eager_launch_s: one kernel launch without a CUDA graph. gap_s: the
+    device idles so long between steps even where asynchronous scheduling hides base_s and per_request_s.
     """
 
     base_s: float
     per_request_s: float
     eager_launch_s: float
+    gap_s: float
     source: str
 
 
@@ -32,6 +34,7 @@ def load_host(library: str) -> HostOverhead:
         base_us: float = Field(ge=0)
         per_request_us: float = Field(ge=0)
         eager_launch_us: float = Field(ge=0)
+        gap_us: float = Field(ge=0)
         source: str = Field(min_length=1)
 
     table: dict[str, Any] = read_catalogue("host.toml")
@@ -45,5 +48,6 @@ def load_host(library: str) -> HostOverhead:
         base_s=entry.base_us * 1e-6,
         per_request_s=entry.per_request_us * 1e-6,
         eager_launch_s=entry.eager_launch_us * 1e-6,
+        gap_s=entry.gap_us * 1e-6,
         source=entry.source,
     )

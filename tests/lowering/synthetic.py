@@ -22,7 +22,7 @@ from simtool.simulator.step_costs import StageHardware
 from simtool.units import GIB
 
 PEAK_FLOPS, HBM_BYTES_PER_S, LINK_BYTES_PER_S, LATENCY_S = 1e15, 3e12, 4e11, 2e-6
-HOST = HostOverhead(base_s=1e-3, per_request_s=5e-6, eager_launch_s=5e-6, source="synthetic")
+HOST = HostOverhead(base_s=1e-3, per_request_s=5e-6, eager_launch_s=5e-6, gap_s=2e-4, source="synthetic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
