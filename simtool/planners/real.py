@@ -1,0 +1,127 @@
+"""The real backend: catalogue models, fitted cost models, compiled engines and the discrete-event simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from simtool.errors import InputError
+from simtool.hardware.cluster import Cluster, parse_cluster
+from simtool.hardware.device import Device
+from simtool.hardware.fitted import load_cost_model
+from simtool.hardware.price import price_per_hour
+from simtool.metrics import Result, serving_metrics, slo_attainment
+from simtool.models.architecture import ModelArchitecture
+from simtool.models.config import load_architecture
+from simtool.plan import Plan, Pool
+from simtool.planners.backend import Backend, DeviceGroup
+from simtool.planners.question import Question
+from simtool.simulator.compile import compile_engine, price_pool, stage_hardware
+from simtool.simulator.engine import EngineSpec
+from simtool.simulator.host import HostOverhead, load_host
+from simtool.simulator.kv_capacity import context_limit, kv_capacity
+from simtool.simulator.run import simulate_engines
+from simtool.simulator.step_costs import StageHardware, StepCosts
+from simtool.workload import Workload
+
+_PRICED = frozenset({"throughput-per-dollar", "cost-per-token"})
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineShop:
+    """Compiles pools of one question, and keeps what pools share: architectures by dtype and step costs."""
+
+    model: str
+    hardware: Mapping[str, StageHardware]
+    host: HostOverhead
+    sequence_tokens: int
+    max_tokens: int
+    max_seqs: int
+    architectures: dict[str, ModelArchitecture] = field(default_factory=dict)
+    costs: dict[tuple[object, ...], StepCosts] = field(default_factory=dict)
+    engines: dict[tuple[object, ...], EngineSpec] = field(default_factory=dict)
+
+    def architecture(self, dtype: str) -> ModelArchitecture:
+        """The model with weights of `dtype`."""
+        if dtype not in self.architectures:
+            self.architectures[dtype] = load_architecture(self.model, dtype)
+        return self.architectures[dtype]
+
+    def compile(self, plan: Plan, pool: Pool) -> EngineSpec:
+        """One replica's engine. Memory is judged before anything is priced."""
+        pool = replace(pool, replicas=1)
+        engine_key = (plan.weight_dtype, pool)
+        if engine_key in self.engines:
+            return self.engines[engine_key]
+        arch = self.architecture(plan.weight_dtype)
+        devices = [stage.device for stage in stage_hardware(pool, self.hardware)]
+        blocks, memory = kv_capacity(arch, pool, devices, sequence_tokens=self.sequence_tokens)
+        context_limit(arch, pool, blocks, memory)
+        key = (plan.weight_dtype, pool.parallel, pool.kv.dtype, pool.stage_devices or pool.device)
+        if key not in self.costs:
+            self.costs[key] = price_pool(arch, pool, self.hardware, max_tokens=self.max_tokens, max_seqs=self.max_seqs)
+        spec = compile_engine(
+            arch,
+            pool,
+            self.hardware,
+            host=self.host,
+            costs=self.costs[key],
+            sequence_tokens=self.sequence_tokens,
+        )
+        self.engines[engine_key] = spec
+        return spec
+
+
+def open_backend(question: Question) -> Backend:
+    """The backend of a question. Raises InputError for an unknown model, device, dtype or library."""
+    cluster = parse_cluster(question.devices)
+    hardware = {
+        name: StageHardware(
+            device=cluster.group_of(name).device,
+            cost_model=load_cost_model(cluster.group_of(name).device, cluster.group_of(name), question.kernel_library),
+            devices_per_node=cluster.group_of(name).devices_per_node,
+        )
+        for name in cluster.devices_by_type
+    }
+    lengths = question.workload.input_tokens + question.workload.output_tokens
+    shop = EngineShop(
+        model=question.model,
+        hardware=hardware,
+        host=load_host(question.kernel_library),
+        sequence_tokens=int(lengths.mean()),
+        max_tokens=max(question.space.max_num_batched_tokens),
+        max_seqs=max(question.space.max_num_seqs),
+    )
+    return Backend(
+        architecture=shop.architecture(question.space.weight_dtype[0]),
+        groups=_groups(cluster, question),
+        compile=shop.compile,
+        simulate=_simulate,
+        metrics=serving_metrics,
+        attainment=slo_attainment,
+    )
+
+
+def _simulate(engines: Sequence[EngineSpec], workload: Workload, router: str) -> Result:
+    return simulate_engines(engines, workload, router=router)
+
+
+def _groups(cluster: Cluster, question: Question) -> tuple[DeviceGroup, ...]:
+    """Devices by type; a price is needed only where the objective counts dollars."""
+    return tuple(
+        DeviceGroup(
+            device=name,
+            nodes=tuple((g.nodes, g.devices_per_node) for g in cluster.groups if g.device.name == name),
+            usd_per_hour=_price(cluster.group_of(name).device, question),
+        )
+        for name in cluster.devices_by_type
+    )
+
+
+def _price(device: Device, question: Question) -> float:
+    try:
+        return price_per_hour(device, question.price_per_hour)
+    except InputError:
+        if question.objective in _PRICED:
+            raise
+        return float("nan")
