@@ -15,6 +15,9 @@ from simtool.errors import InputError
 from simtool.files import output_file
 from simtool.metrics import LATENCIES, Result
 
+F8 = NDArray[np.float64]
+I4 = NDArray[np.int32]
+
 ITL_BIN_RATIO = 1.005  # width of a histogram bin: 0.5%
 _FORMAT = 1
 _COLUMNS = {
@@ -105,17 +108,8 @@ def read_measured(path: str | Path, *, devices: int = 0) -> Result:
     """
     document = _document(path)
     columns = {key: _list(document, key, path) for key in ("input_lens", "output_lens", "ttfts", "itls", "start_times")}
-    rows = len(columns["input_lens"])
-    if not rows or any(len(column) != rows for column in columns.values()):
-        raise InputError(path, "its request lists are empty or of different lengths", "the file may be damaged")
-    try:
-        gaps_s = [np.asarray(gaps, np.float64).reshape(-1) for gaps in columns["itls"]]
-        sent_s, ttft_s = (np.asarray(columns[key], np.float64) for key in ("start_times", "ttfts"))
-        inputs, outputs = (np.asarray(columns[key]).astype(np.int32) for key in ("input_lens", "output_lens"))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(path, f"its request lists must hold numbers: {error}") from error
-    if not all(np.all(np.isfinite(times) & (times >= 0)) for times in (sent_s, ttft_s, *gaps_s)):
-        raise InputError(path, "its times must be finite and at least 0 seconds")
+    sent_s, ttft_s, gaps_s, inputs, outputs = _arrays(columns, path)
+    rows = len(sent_s)
     failed = outputs < 1
     sent_s = sent_s - sent_s.min()
     first_s = np.where(failed, np.nan, sent_s + ttft_s)
@@ -139,6 +133,22 @@ def read_measured(path: str | Path, *, devices: int = 0) -> Result:
         devices=devices,
         kv_blocks=(),
     )
+
+
+def _arrays(columns: dict[str, list[Any]], path: str | Path) -> tuple[F8, F8, list[F8], I4, I4]:
+    """(start, TTFT, gaps, input, output) of each request, checked."""
+    rows = len(columns["input_lens"])
+    if not rows or any(len(column) != rows for column in columns.values()):
+        raise InputError(path, "its request lists are empty or of different lengths", "the file may be damaged")
+    try:
+        gaps_s = [np.asarray(gaps, np.float64).reshape(-1) for gaps in columns["itls"]]
+        sent_s, ttft_s = (np.asarray(columns[key], np.float64) for key in ("start_times", "ttfts"))
+        inputs, outputs = (np.asarray(columns[key]).astype(np.int32) for key in ("input_lens", "output_lens"))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(path, f"its request lists must hold numbers: {error}") from error
+    if not all(np.all(np.isfinite(times) & (times >= 0)) for times in (sent_s, ttft_s, *gaps_s)):
+        raise InputError(path, "its times must be finite and at least 0 seconds")
+    return sent_s, ttft_s, gaps_s, inputs, outputs
 
 
 def measured_metrics(path: str | Path) -> dict[str, float]:

@@ -91,8 +91,11 @@ def check_workload(workload: Workload) -> None:
             raise InputError(f"request {worst}: {name} = {getattr(workload, name)[worst]}", "must be at least 1")
     _check_sessions(workload)
     _check_prefixes(workload)
-    if workload.max_concurrency < 0 or workload.warmup_requests < 0:
-        raise InputError("max_concurrency and warmup_requests", "must be at least 0")
+    if workload.max_concurrency < 0:
+        raise InputError(f"max_concurrency = {workload.max_concurrency}", "must be at least 0")
+    if not 0 <= workload.warmup_requests < n:
+        rule = f"must be at least 0 and leave some of the {n} requests to count"
+        raise InputError(f"warmup_requests = {workload.warmup_requests}", rule)
 
 
 _COLUMNS = {

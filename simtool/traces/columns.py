@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -109,7 +111,6 @@ class TraceColumns:
             follows=self._follows.finish().astype(np.int32, copy=False),
             think_s=self._think.finish().astype(np.float64, copy=False),
             max_concurrency=self.max_concurrency,
-            warmup_requests=self.warmup_requests,
             source=self._source(),
         )
         beyond = np.flatnonzero(workload.follows >= workload.num_requests)
@@ -119,6 +120,7 @@ class TraceColumns:
             raise InputError(f"{self.name}: request {row} follows {workload.follows[row]}", rule)
         if np.any(arrival_s[1:] < arrival_s[:-1]):
             workload = take(workload, np.argsort(arrival_s, kind="stable"))
+        workload = replace(workload, warmup_requests=self.warmup_requests)
         check_workload(workload)
         return workload
 

@@ -38,16 +38,15 @@ def synthesise(
     request_rate (requests/s; inf: all at 0) and burstiness as in `vllm bench serve`: gaps are gamma distributed with
     shape `burstiness` (1: Poisson, smaller: burstier, inf: constant gaps). max_concurrency caps the requests in
     flight (closed loop under an infinite rate). input_len and output_len: see parse_lengths; both `empirical:` of
-    the same file draw whole rows, so that long prompts keep their answers. priority_shares[p]: weight of priority p.
-    max_model_len > 0: prompts and outputs are clipped to it (clip_to_context). Raises InputError.
+    the same file draw whole rows. priority_shares[p]: weight of priority p. max_model_len > 0: requests are clipped
+    to it (clip_to_context). Raises InputError.
     """
     _check_counts(num_requests, max_concurrency, warmup_requests)
-    input_tokens, output_tokens = _lengths(num_requests, input_len, output_len, random_range_ratio, rng)
+    lengths = _lengths(num_requests, input_len, output_len, random_range_ratio, rng)
     if sessions is None:
-        arrival_s = arrivals(num_requests, request_rate, burstiness, rng)
-        workload = make_workload(arrival_s, input_tokens, output_tokens, max_concurrency=max_concurrency)
+        workload = make_workload(arrivals(num_requests, request_rate, burstiness, rng), *lengths)
     else:
-        workload = with_sessions(input_tokens, output_tokens, sessions, request_rate, burstiness, rng)
+        workload = with_sessions(*lengths, sessions, request_rate, burstiness, rng)
     if prefixes is not None:
         workload = with_shared_prefixes(workload, prefixes, rng)
     workload = replace(
@@ -58,9 +57,7 @@ def synthesise(
         source=f"synthetic: {num_requests} requests, input {input_len}, output {output_len}, rate {request_rate:g}/s",
     )
     check_workload(workload)
-    if max_model_len:
-        workload = clip_to_context(workload, max_model_len)
-    return workload
+    return clip_to_context(workload, max_model_len) if max_model_len else workload
 
 
 def _check_counts(num_requests: int, max_concurrency: int, warmup_requests: int) -> None:

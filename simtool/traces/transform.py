@@ -70,6 +70,8 @@ def first_requests(workload: Workload, num_prompts: int) -> Workload:
     """The first num_prompts requests (all of them if there are fewer)."""
     if num_prompts < 1:
         raise InputError(f"num_prompts = {num_prompts}", "must be at least 1")
+    if num_prompts <= workload.warmup_requests:
+        raise InputError(f"num_prompts = {num_prompts}", f"leaves only warm-up ({workload.warmup_requests} requests)")
     if num_prompts >= workload.num_requests:
         return workload
     return take(workload, np.arange(num_prompts))

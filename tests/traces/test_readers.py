@@ -189,3 +189,14 @@ def test_public_traces() -> None:
     kimi = read_trace(SHARED / "data/mooncake/FAST25-release/traces/synthetic_trace.jsonl.gz")
     assert kimi.num_requests == 3993
     assert len(kimi.prefix_ids) == int((kimi.input_tokens // 512).sum())
+
+
+def test_warmup_of_an_unsorted_trace_is_its_first_arrivals(tmp_path: Path) -> None:
+    rows = [{"arrival_s": s, "input_tokens": n, "output_tokens": 1} for n, s in ((1, 3.0), (2, 1.0), (3, 2.0))]
+    lines = [json.dumps({"simtool_trace": 1, "warmup_requests": 2}), *map(json.dumps, rows)]
+    trace = read_trace(write(tmp_path, "\n".join(lines)))
+    assert trace.warmup_requests == 2
+    assert trace.input_tokens.tolist() == [2, 3, 1]
+    lines[0] = json.dumps({"simtool_trace": 1, "warmup_requests": 3})
+    with pytest.raises(InputError, match="warmup_requests = 3"):
+        read_trace(write(tmp_path, "\n".join(lines)))
