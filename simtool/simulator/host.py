@@ -1,4 +1,4 @@
-"""Host overhead: what the engine around the kernels adds to a step, by kernel library. Numbers with their sources lie in data/host.toml."""
+"""Host overhead: what the engine around the kernels adds to a step, by kernel library (hardware/data/host.toml)."""
 
 from __future__ import annotations
 
