@@ -35,11 +35,9 @@ def synthesise(
 ) -> Workload:
     """A workload of num_requests; the same arguments and generator state give the same workload.
 
-    request_rate (requests/s; inf: all at 0) and burstiness as in `vllm bench serve`: gaps are gamma distributed with
-    shape `burstiness` (1: Poisson, smaller: burstier, inf: constant gaps). max_concurrency caps the requests in
-    flight (closed loop under an infinite rate). input_len and output_len: see parse_lengths; both `empirical:` of
-    the same file draw whole rows. priority_shares[p]: weight of priority p. max_model_len > 0: requests are clipped
-    to it (clip_to_context). Raises InputError.
+    request_rate (requests/s; inf: all at 0) and burstiness as in `vllm bench serve` (see arrivals). max_concurrency
+    caps the requests in flight. input_len and output_len: see parse_lengths; both `empirical:` of the same file draw
+    whole rows. priority_shares[p]: weight of priority p. max_model_len > 0: see clip_to_context. Raises InputError.
     """
     _check_counts(num_requests, max_concurrency, warmup_requests)
     lengths = _lengths(num_requests, input_len, output_len, random_range_ratio, rng)
