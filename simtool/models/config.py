@@ -12,6 +12,7 @@ from typing import Any
 from simtool.errors import InputError
 from simtool.models.architecture import ActiveScope, ModelArchitecture, WeightDtypes
 from simtool.models.catalogue import catalogue_entry
+from simtool.models.config_check import check_architecture
 from simtool.models.config_dense import (
     Decoder,
     llama_decoder,
@@ -231,6 +232,7 @@ def parse_config(data: Mapping[str, Any], name: str) -> ModelArchitecture:
         model_type=model_type,
         active_scope=ACTIVE_SCOPES.get(model_type, "all"),
     )
+    check_architecture(architecture)
     return apply_quantization(architecture, fields, outer)
 
 

@@ -74,7 +74,7 @@ def parse_quantization(config: ConfigFields) -> Quantization:
     """The dtype, block scales and ignored modules. Raises InputError for a method that simtool does not model."""
     method = config.text("quant_method", default="modelopt" if config.has("quant_algo", "quantization") else "")
     match method:
-        case "fp8":
+        case "fp8" | "fbgemm_fp8":
             return Quantization(dtype="fp8", ignore=_ignored(config), scale_bytes=_fp8_scale_bytes(config))
         case "mxfp4":
             # transformers' mxfp4 quantiser and vLLM's replace expert layers only.
@@ -87,7 +87,9 @@ def parse_quantization(config: ConfigFields) -> Quantization:
             return _grouped_integer(config, method)
         case "bitsandbytes" if config.flag("load_in_8bit", default=False):
             return Quantization(dtype="int8", ignore=_ignored(config))
-    raise config.unsupported("quant_method", method or None, "fp8, mxfp4, compressed-tensors, modelopt, awq, gptq")
+    raise config.unsupported(
+        "quant_method", method or None, "fp8, fbgemm_fp8, mxfp4, compressed-tensors, modelopt, awq, gptq"
+    )
 
 
 def _fp8_scale_bytes(config: ConfigFields) -> float:
@@ -97,7 +99,7 @@ def _fp8_scale_bytes(config: ConfigFields) -> float:
     rows, columns = config.sizes("weight_block_size", 2)
     if rows < 1 or columns < 1:
         raise config.unsupported("weight_block_size", [rows, columns])
-    return (1.0 if config.data.get("scale_fmt") == "ue8m0" else 4.0) / (rows * columns)
+    return 4.0 / (rows * columns)
 
 
 def _compressed_tensors(config: ConfigFields) -> Quantization:
@@ -145,6 +147,7 @@ def _modelopt(config: ConfigFields) -> Quantization:
 
 def _grouped_integer(config: ConfigFields, method: str) -> Quantization:
     """AWQ and GPTQ: fp16 scales and zero points of the weight's width a group; group_size -1: one a column."""
+    config.refuse("dynamic")  # GPTQModel's per-module overrides
     bits = config.size("bits", "w_bit")
     if bits not in _INTEGER_BITS:
         raise config.unsupported("bits", bits, f"{method} with 4 or 8")

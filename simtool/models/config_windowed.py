@@ -191,7 +191,10 @@ def _step_feed_forward(fields: ConfigFields, index: int) -> FeedForward:
     """Experts from layer 3 on unless the file lists them (Step3p7TextConfig)."""
     routed = index >= 3
     if fields.has("mlp_layer_types"):
-        routed = fields.texts("mlp_layer_types", allowed=("dense", "sparse"))[index] == "sparse"
+        kinds = fields.texts("mlp_layer_types", allowed=("dense", "sparse"))
+        if len(kinds) < fields.layers():
+            raise fields.unsupported("mlp_layer_types", len(kinds), f"one for each of the {fields.layers()} layers")
+        routed = kinds[index] == "sparse"
     elif fields.has("moe_layers_enum"):
         found = fields.data["moe_layers_enum"]
         listed = found.split(",") if isinstance(found, str) else fields.sizes("moe_layers_enum")
@@ -199,7 +202,7 @@ def _step_feed_forward(fields: ConfigFields, index: int) -> FeedForward:
     if not routed:
         return _dense(fields)
     return MoeMlp(
-        num_experts=fields.size("n_routed_experts", "moe_num_experts"),
+        num_experts=fields.size("n_routed_experts", "moe_num_experts", "num_experts"),
         top_k=fields.size("num_experts_per_tok", "moe_top_k"),
         intermediate_size=fields.size("moe_intermediate_size"),
         shared_intermediate_size=fields.size("share_expert_dim", "share_expert_dims"),
