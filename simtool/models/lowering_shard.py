@@ -79,6 +79,11 @@ class Shard:
         ranks = [(d * p.pp + self.stage) * p.tp + t for d in range(p.dp) for t in range(p.tp)]
         return max(self._nodes((rank, rank + p.tp)) for rank in ranks)
 
+    @property
+    def spans(self) -> tuple[int, int, int]:
+        """Nodes of the tensor-parallel group, of the expert group, and of a transfer to the next stage."""
+        return self.tp_nodes, self.expert_nodes, self.next_stage_nodes
+
     def _nodes(self, ranks: range | list[int] | tuple[int, ...]) -> int:
         if self.devices_per_node <= 0:
             return 1

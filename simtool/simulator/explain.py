@@ -53,8 +53,8 @@ class StepExplanation:
     """A step of one replica, stages one after the other.
 
     seconds = device seconds + gap_s + host_s (not where scheduling is asynchronous: then the larger counts), with the
-    ends of the interval. compute_s, memory_s, link_s: the step's work at full rate of each resource; t_lower_s is their largest
-    (everything overlaps), t_upper_s their sum (nothing does). padded_tokens: computed under CUDA graphs.
+    ends of the interval. compute_s, memory_s, link_s: the step's work at full rate of each resource; t_lower_s is their
+    largest (everything overlaps), t_upper_s their sum (nothing does). padded_tokens: computed under CUDA graphs.
     launch_bound_s: what launching kernels without a graph adds. gap_s: device idle between steps.
     """
 

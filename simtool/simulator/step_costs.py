@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +27,7 @@ PREFILL_STEP = 0.25  # log2 distance of prefill knots: a rate that falls with q�
 # Prefill attention of a chunk is priced as its share of a launch that fills vLLM's default token budget: all chunks of
 # a step run in one variable-length kernel, so short chunks do not each pay its latency.
 _LAUNCH_TOKENS = 2048.0
+REFERENCE = (32, 1024, 1024)  # decodes, their KV length, tokens of a prompt: the step whose provenance is reported
 WEAKEST_LAST: tuple[Provenance, ...] = ("measured", "interpolated", "transferred", "roofline")
 
 
@@ -46,7 +46,8 @@ class StageCosts:
 
     token, transfer [3, T], experts [3, A], decode [3, D, K], prefill [3, Q, C] (a (query, key) pair), head [3, N].
     token_j [T], experts_j [A]: dynamic joules of one device. attention_w: its dynamic watts in decode attention.
-    launches: kernels a step.
+    launches: kernels of a decode step. provenance: operator family → weakest evidence at the reference step
+    (REFERENCE); `explain_step` tells it for any step.
     """
 
     token: Array
@@ -112,7 +113,8 @@ def price_steps(
         log2_grid(context + 1, PREFILL_STEP) - 1.0,
     )
     tokens, all_tokens, decodes, kv_knots, queries, contexts = grids
-    priced = []
+    priced: list[StageCosts] = []
+    known: dict[tuple[object, ...], StageCosts] = {}  # inner stages are often alike
     for stage, hardware in enumerate(stages):
         shard = make_shard(
             arch,
@@ -122,7 +124,10 @@ def price_steps(
             devices_per_node=hardware.devices_per_node,
             moe_dispatch=moe_dispatch,
         )
-        priced.append(_price_stage(shard, hardware, grids))
+        key = (hardware.device.name, shard.mixers, shard.mlps, shard.first, shard.last, *shard.spans)
+        if key not in known:
+            known[key] = _price_stage(shard, hardware, grids)
+        priced.append(known[key])
     return StepCosts(
         arch=arch,
         parallel=parallel,
@@ -143,18 +148,17 @@ def price_steps(
 
 def _price_stage(shard: Shard, hardware: StageHardware, grids: tuple[Array, ...]) -> StageCosts:
     tokens, all_tokens, decodes, kv_knots, queries, contexts = grids
-    ledger = _Ledger(hardware)
-    token, token_j = ledger.sum(token_operators(shard, tokens), tokens)
-    experts, experts_j = ledger.sum(expert_operators(shard, all_tokens), all_tokens)
+    token, token_j = _priced(token_operators(shard, tokens), hardware, tokens)
+    experts, experts_j = _priced(expert_operators(shard, all_tokens), hardware, all_tokens)
     batch, length = (grid.ravel() for grid in np.meshgrid(decodes, np.maximum(kv_knots, 1.0), indexing="ij"))
-    decode, decode_j = ledger.sum(decode_operators(shard, batch, length), batch)
+    decode, decode_j = _priced(decode_operators(shard, batch, length), hardware, batch)
     new, context = (grid.ravel() for grid in np.meshgrid(queries, contexts, indexing="ij"))
     together = np.maximum(1.0, _LAUNCH_TOKENS / new)
-    prefill, _ = ledger.sum(prefill_operators(shard, together, new, context), new)
+    prefill, _ = _priced(prefill_operators(shard, together, new, context), hardware, new)
     prefill /= together * new * (context + (new + 1) / 2)
-    head, _ = ledger.sum(head_operators(shard, decodes) if shard.last else [], decodes)
-    launches = ledger.launches
-    transfer, _ = ledger.sum(transfer_operators(shard, tokens), tokens)
+    head, _ = _priced(head_operators(shard, decodes) if shard.last else [], hardware, decodes)
+    transfer, _ = _priced(transfer_operators(shard, tokens), hardware, tokens)
+    launches, provenance = _reference(shard, hardware)
     busy_s = decode[NOMINAL].sum()
     return StageCosts(
         token=_rising(token),
@@ -167,7 +171,7 @@ def _price_stage(shard: Shard, hardware: StageHardware, grids: tuple[Array, ...]
         experts_j=experts_j,
         attention_w=float(decode_j.sum() / busy_s) if busy_s > 0 else 0.0,
         launches=launches,
-        provenance=dict(ledger.provenance),
+        provenance=provenance,
     )
 
 
@@ -176,29 +180,35 @@ def _rising(priced: Array, axis: int = -1) -> Array:
     return np.asarray(np.maximum.accumulate(priced, axis=axis))
 
 
-class _Ledger:
-    """Sums operators of one stage; remembers the weakest provenance of each family and the kernels launched."""
+def _priced(operators: Sequence[Operator], hardware: StageHardware, like: Array) -> tuple[Array, Array]:
+    """(seconds [3, b], joules [b]) of all `operators` together, counts applied; zeros as long as `like` for none."""
+    nominal, joules = np.zeros_like(like), np.zeros_like(like)
+    below: dict[str, Array] = {}
+    above: dict[str, Array] = {}
+    for operator in operators:
+        cost, family, count = hardware.cost_model.price(operator), operator.family, operator.count
+        nominal += count * cost.seconds
+        below[family] = below.get(family, 0.0) + count * (cost.seconds - cost.lower)
+        above[family] = above.get(family, 0.0) + count * (cost.upper - cost.seconds)
+        joules += count * dynamic_joules(operator, cost.seconds, hardware.device)
+    return np.stack([nominal, nominal - quadrature(below), nominal + quadrature(above)]), joules
 
-    def __init__(self, hardware: StageHardware) -> None:
-        self._hardware = hardware
-        self.provenance: defaultdict[str, Provenance] = defaultdict(lambda: "measured")
-        self.launches = 0
 
-    def sum(self, operators: Sequence[Operator], like: Array) -> tuple[Array, Array]:
-        """(seconds [3, b], joules [b]) of all `operators`, counts applied."""
-        nominal, joules = np.zeros_like(like), np.zeros_like(like)
-        below: dict[str, Array] = {}
-        above: dict[str, Array] = {}
-        for operator in operators:
-            cost = self._hardware.cost_model.price(operator)
-            nominal += operator.count * cost.seconds
-            family = operator.family
-            below[family] = below.get(family, 0.0) + operator.count * (cost.seconds - cost.lower)
-            above[family] = above.get(family, 0.0) + operator.count * (cost.upper - cost.seconds)
-            joules += operator.count * dynamic_joules(operator, cost.seconds, self._hardware.device)
-            self.provenance[family] = max(self.provenance[family], cost.provenance, key=WEAKEST_LAST.index)
-            self.launches += operator.count * operator.launches
-        return np.stack([nominal, nominal - quadrature(below), nominal + quadrature(above)]), joules
+def _reference(shard: Shard, hardware: StageHardware) -> tuple[int, dict[str, Provenance]]:
+    """(kernels of a decode step, family → weakest provenance) at the reference step."""
+    requests, context, prompt = (np.array([float(value)]) for value in REFERENCE)
+    operators = token_operators(shard, requests) + expert_operators(shard, requests * shard.parallel.dp)
+    operators += decode_operators(shard, requests, context)
+    if shard.last:
+        operators += head_operators(shard, requests)
+    launches = sum(operator.count * operator.launches for operator in operators)
+    one = np.ones(1)
+    operators += prefill_operators(shard, one, prompt, 0.0 * one) + transfer_operators(shard, requests)
+    provenance: dict[str, Provenance] = {}
+    for operator in operators:
+        kind = hardware.cost_model.price(operator).provenance
+        provenance[operator.family] = max(provenance.get(operator.family, kind), kind, key=WEAKEST_LAST.index)
+    return launches, provenance
 
 
 def quadrature(deviations: Mapping[str, Array]) -> Array | float:
