@@ -45,6 +45,8 @@ def compile_engine(
     arch carries the weight dtype already. hardware: device name as the pool writes it → device, cost model, node size.
     costs: prices made earlier by `price_pool` for this pool or one that differs only in scheduler knobs, KV policy or
     replicas; made here when absent. sequence_tokens: see `kv_capacity`.
+    lower and upper: inside a table, errors of operator families combine in quadrature; the deviations of different
+    tables add up where the kernel sums them, which is wider than independent errors would be.
     Raises InfeasibleError("memory") when the model does not fit, InputError when the engine cannot run the pool at all.
     """
     stages = stage_hardware(pool, hardware)
