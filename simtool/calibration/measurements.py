@@ -76,7 +76,9 @@ def read_columns(path: Path, needed: tuple[str, ...]) -> dict[str, list[str]]:
     columns: dict[str, list[str]] = {name: [] for name in header}
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise InputError(path, f"line {line} has {len(row)} fields, not {len(header)}", "the file is cut or damaged")
+            raise InputError(
+                path, f"line {line} has {len(row)} fields, not {len(header)}", "the file is cut or damaged"
+            )
         for name, value in zip(header, row, strict=True):
             columns[name].append(value)
     return columns

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from simtool.errors import InputError
 from simtool.hardware.cluster import NodeGroup
+from simtool.hardware.collectives import CollectiveModel, collective_model
 from simtool.hardware.cost import Cost, Provenance
 from simtool.hardware.device import Device, load_device
 from simtool.hardware.fitted_residual import TOLERATED_OCTAVES
-from simtool.hardware.fitted_work import FAMILY_TERMS, STORED_BYTES, Dims
+from simtool.hardware.fitted_work import FAMILY_TERMS, STORED_BYTES, Dims, mla_absorbed_work
 from simtool.hardware.profile_choice import Choice, choose
 from simtool.hardware.profile_file import FamilyFit, KernelProfile, load_shipped_profiles
 from simtool.hardware.roofline import RooflineLaw, Work, floor_seconds
@@ -29,7 +30,7 @@ DEFAULT_INTERVAL = (np.log(0.6), np.log(1.8))
 # Memory-bound kernels inside a CUDA graph (norms, activations, rotary, copies). Vidur A100 profiles: RMSNorm 1.4 us,
 # rotary 1.2 us, residual sum 0.9 us at one token and 0.72 of the bandwidth at 4,096 tokens and more.
 ELEMENTWISE_LAW = RooflineLaw(launch_s=1.4e-6, compute_efficiency=0.7, memory_efficiency=0.72, exponent=1.5)
-_ORDER: Mapping[Provenance, int] = {"measured": 0, "interpolated": 1, "transferred": 2, "roofline": 3}
+MEMORY_BOUND = frozenset({"elementwise", "embedding", "recurrent"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +45,17 @@ class FittedCostModel:
     library: str
     profiles: tuple[KernelProfile, ...]
     devices: Mapping[str, Device]
+    collectives: CollectiveModel
     choices: dict[tuple[str, str], Choice | None] = field(default_factory=dict, compare=False)
 
     def price(self, operator: Operator) -> Cost:
-        """Seconds a call of `operator`, for its whole column [b]; the interval covers 80%. 0 s where nothing is done."""
+        """Seconds a call of `operator`, for its whole column [b], with its 80% interval. 0 s where nothing is done."""
         if operator.family == "collective":
-            from simtool.hardware.collectives import price_collective
-
-            return price_collective(operator, self.group, self.library)
-        if operator.family in FAMILY_TERMS and set(operator.dims) >= _REQUIRED[operator.family]:
-            choice = self._choice(operator.family, operator.dtype)
+            return self.collectives.price_operator(operator)
+        memory_bound = operator.family in MEMORY_BOUND
+        family, dtype = ("elementwise", "bf16") if memory_bound else (operator.family, operator.dtype)
+        if memory_bound or set(operator.dims) >= _REQUIRED.get(family, frozenset({"not fitted"})):
+            choice = self._choice(family, dtype)
             if choice is not None:
                 return self._fitted(operator, choice)
         return self._bare(operator)
@@ -65,8 +67,9 @@ class FittedCostModel:
         return self.choices[key]
 
     def _fitted(self, operator: Operator, choice: Choice) -> Cost:
-        dims = _float_dims(operator)
-        fit, terms = choice.fit, FAMILY_TERMS[operator.family]
+        launches = max(operator.launches, 1) if operator.family in MEMORY_BOUND else 1
+        dims = _float_dims(operator, launches)
+        fit, terms = choice.fit, FAMILY_TERMS[choice.fit.family]
         work = terms.work(dims, _stored_dtype(operator.dtype, fit, weight_only=choice.weight_only))
         peak, bandwidth = self._rates(choice)
         seconds = fit.law.seconds(work, peak, bandwidth)
@@ -74,10 +77,13 @@ class FittedCostModel:
         if fit.residual is not None:
             correction, outside = fit.residual.evaluate(terms.features(dims))
             seconds = seconds * np.exp(correction)
+        if fit.family == "mla_decode":  # the tables time the attention kernel alone
+            seconds = seconds + 2.0 * DEFAULT_LAW.seconds(mla_absorbed_work(dims), peak, bandwidth)
+        seconds = seconds * launches
         busy = seconds > 0
         beyond = np.maximum(outside - TOLERATED_OCTAVES, 0.0) * busy
         low, high = _interval(fit, work, peak, bandwidth, beyond, widen=not choice.own)
-        kind: Provenance = "interpolated" if choice.own else "transferred"
+        kind: Provenance = "interpolated" if choice.own and operator.family != "recurrent" else "transferred"
         if bool(np.any(beyond > 0)):
             kind = "roofline"
         source = f"{fit.device}/{fit.library}/{fit.family}/{fit.dtype}"
@@ -107,7 +113,7 @@ class FittedCostModel:
 
     def _bare(self, operator: Operator) -> Cost:
         """A kernel without any profile: the default law on the operator's own FLOPs and bytes."""
-        memory_bound = operator.family in ("elementwise", "embedding", "recurrent")
+        memory_bound = operator.family in MEMORY_BOUND
         law = ELEMENTWISE_LAW if memory_bound else DEFAULT_LAW
         flops, moved = np.broadcast_arrays(operator.flops, operator.hbm_bytes)
         dtype = "bf16" if operator.family != "gemm" and operator.family != "moe" else operator.dtype
@@ -134,8 +140,10 @@ _REQUIRED: Mapping[str, frozenset[str]] = {
 }
 
 
-def _float_dims(operator: Operator) -> Dims:
+def _float_dims(operator: Operator, launches: int) -> Dims:
     """The dims as float arrays of one shape [b]; for experts also the matrices each has, from the operator's FLOPs."""
+    if operator.family in MEMORY_BOUND:
+        return {"bytes": np.atleast_1d(np.asarray(operator.hbm_bytes, dtype=np.float64)) / launches}
     names = list(operator.dims)
     arrays = np.broadcast_arrays(*[np.atleast_1d(np.asarray(operator.dims[n], dtype=np.float64)) for n in names])
     dims = dict(zip(names, arrays, strict=True))
@@ -188,4 +196,11 @@ def load_cost_model(device: Device, cluster: NodeGroup, library: str) -> FittedC
         raise InputError(library, "is no known kernel library", f"one of {', '.join(LIBRARIES)}")
     profiles = load_shipped_profiles()
     devices = {name: load_device(name) for name in sorted({p.device for p in profiles})}
-    return FittedCostModel(device=device, group=cluster, library=library, profiles=profiles, devices=devices)
+    return FittedCostModel(
+        device=device,
+        group=cluster,
+        library=library,
+        profiles=profiles,
+        devices=devices,
+        collectives=collective_model(cluster, library),
+    )

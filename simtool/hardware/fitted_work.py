@@ -49,6 +49,11 @@ def _columns(*columns: Array) -> Array:
     return np.stack(np.broadcast_arrays(*[np.log2(np.maximum(c, 1e-3)) for c in columns]), axis=-1)
 
 
+def _windowed(dims: Dims) -> Array:
+    """2 where the attention has a window, 1 elsewhere: a feature of its own, since windowed kernels differ."""
+    return np.where(dims["window"] > 0, 2.0, 1.0)
+
+
 def gemm_work(dims: Dims, dtype: str) -> Work:
     """[m, k] x [k, n]: reads both, writes m x n. A quantised activation is read, written and read again."""
     m, n, k = dims["m"], dims["n"], dims["k"]
@@ -85,7 +90,7 @@ def _prefill_features(dims: Dims) -> Array:
     pairs = visible_pairs(dims["seq"], dims["prefix"], dims["window"])
     reach = 2.0 * pairs / np.maximum(dims["seq"], 1.0)  # = seq without prefix or window
     group = dims["heads"] / dims["kv_heads"]
-    return _columns(dims["batch"] * dims["heads"], dims["seq"], reach, group, dims["head_dim"], 1.0 + (dims["window"] > 0))
+    return _columns(dims["batch"] * dims["heads"], dims["seq"], reach, group, dims["head_dim"], _windowed(dims))
 
 
 def decode_work(dims: Dims, dtype: str) -> Work:
@@ -99,8 +104,7 @@ def decode_work(dims: Dims, dtype: str) -> Work:
 def _decode_features(dims: Dims) -> Array:
     length = np.where(dims["window"] > 0, np.minimum(dims["kv_len"], dims["window"]), dims["kv_len"])
     group = dims["heads"] / dims["kv_heads"]
-    windowed = 1.0 + (dims["window"] > 0)
-    return _columns(dims["batch"] * dims["kv_heads"], np.maximum(length, 1.0), group, dims["head_dim"], windowed)
+    return _columns(dims["batch"] * dims["kv_heads"], np.maximum(length, 1.0), group, dims["head_dim"], _windowed(dims))
 
 
 # MLA of DeepSeek-V2/V3/R1, Kimi-K2 (config.json): 512 latent + 64 rope cached elements; 128 + 64 per-head query and
@@ -128,17 +132,22 @@ def _mla_prefill_features(dims: Dims) -> Array:
 
 
 def mla_decode_work(dims: Dims, dtype: str) -> Work:
-    """Decode of latent attention in its absorbed form: the latent cache is read once for all heads."""
+    """Decode kernel of latent attention in its absorbed form: the latent cache is read once for all heads."""
     batch, heads, length = dims["batch"], dims["heads"], dims["kv_len"]
     query = ACTIVATION_BYTES * heads * (2.0 * MLA_LATENT + MLA_ROPE)
-    absorb = ACTIVATION_BYTES * heads * MLA_LATENT * (MLA_NOPE + MLA_VALUE)  # the two absorbed projections' weights
     return Work(
-        flops=2.0 * batch * heads * (length * (2.0 * MLA_LATENT + MLA_ROPE) + MLA_LATENT * (MLA_NOPE + MLA_VALUE)),
-        hbm_bytes=np.where(
-            batch > 0, batch * (length * STORED_BYTES[dtype] * (MLA_LATENT + MLA_ROPE) + query) + absorb, 0.0
-        ),
+        flops=2.0 * batch * heads * length * (2.0 * MLA_LATENT + MLA_ROPE),
+        hbm_bytes=batch * (length * STORED_BYTES[dtype] * (MLA_LATENT + MLA_ROPE) + query),
         items=1.0 * batch,
     )
+
+
+def mla_absorbed_work(dims: Dims) -> Work:
+    """The two batched projections around that kernel (query to latent, latent to value), of equal size: one of them."""
+    batch, heads = dims["batch"], dims["heads"]
+    weights = heads * MLA_LATENT * MLA_NOPE  # MLA_VALUE is as wide
+    moved = ACTIVATION_BYTES * (weights + batch * heads * (MLA_LATENT + MLA_NOPE))
+    return Work(flops=2.0 * batch * weights, hbm_bytes=np.where(batch > 0, moved, 0.0))
 
 
 def _mla_decode_features(dims: Dims) -> Array:
@@ -186,7 +195,13 @@ def _gemm_features(dims: Dims) -> Array:
     return _columns(dims["m"], dims["n"], dims["k"])
 
 
+def elementwise_work(dims: Dims, dtype: str) -> Work:  # noqa: ARG001 - the bytes are counted already
+    """A memory-bound kernel that moves `bytes`."""
+    return Work(flops=0.0 * dims["bytes"], hbm_bytes=dims["bytes"])
+
+
 FAMILY_TERMS: Mapping[str, FamilyTerms] = {
+    "elementwise": FamilyTerms(names=("bytes",), work=elementwise_work, features=lambda dims: _columns(dims["bytes"])),
     "gemm": FamilyTerms(names=("m", "n", "k"), work=gemm_work, features=_gemm_features),
     "moe": FamilyTerms(
         names=("tokens", "tokens_per_expert", "local_experts", "local_inter", "hidden"),

@@ -22,6 +22,7 @@ SAME_WIDTH: Mapping[str, tuple[str, ...]] = {
     "nvfp4": ("nvfp4", "fp4"),
     "fp4": ("fp4", "mxfp4"),
 }
+SAME_KERNELS = frozenset({("bf16", "fp16"), ("fp8_block", "fp8"), ("fp8", "fp8_block")})
 LIBRARY_ORDER = ("vllm", "sglang", "trtllm")
 
 
@@ -40,7 +41,12 @@ class Choice:
 
 
 def choose(
-    device: Device, library: str, family: str, dtype: str, profiles: tuple[KernelProfile, ...], devices: Mapping[str, Device]
+    device: Device,
+    library: str,
+    family: str,
+    dtype: str,
+    profiles: tuple[KernelProfile, ...],
+    devices: Mapping[str, Device],
 ) -> Choice | None:
     """The best available fit for the operator, or None when no profile has the family at all."""
     aliases = SAME_WIDTH.get(dtype, (dtype, "bf16"))
@@ -66,7 +72,7 @@ def _comparable(device: Device, source: Device, dtype: str) -> bool:
 
 def _described(fit: FamilyFit, device: Device, library: str, dtype: str, *, weight_only: bool) -> Choice:
     same_device = fit.device == device.name
-    exact = fit.dtype == dtype or (fit.dtype == "bf16" and dtype == "fp16") or {fit.dtype, dtype} == {"fp8", "fp8_block"}
+    exact = fit.dtype == dtype or (fit.dtype, dtype) in SAME_KERNELS
     reasons = []
     if not same_device:
         reasons.append(f"transferred from {fit.device} by specification ratios")
