@@ -19,12 +19,13 @@ def models(model: ModelName = None, json: Json = False) -> int:
 
     Example: simtool models path/to/config.json --json
     """
-    from simtool.models.catalogue import model_names
-    from simtool.models.describe import describe_model
+    from simtool.models.catalogue import load_catalogue
+    from simtool.models.config import load_architecture
+    from simtool.models.description import describe_model
     from simtool.terminal import print_json, print_table
 
-    names = [model] if model else model_names()
-    rows = [describe_model(name) for name in names]
+    names = [model] if model else [entry.name for entry in load_catalogue()]
+    rows = [describe_model(load_architecture(name)) for name in names]
     if json:
         from simtool.json_text import json_text
 
