@@ -165,6 +165,7 @@ class WeightDtypes:
 class ModelArchitecture:
     """A decoder (the language part of a multimodal model; encoders and projectors are counted in extra_params).
 
+    max_position_embeddings: the longest context in tokens, rotary scaling included.
     layers: the main stack, in order. mtp_layers: multi-token-prediction blocks (weights counted, not run in decode);
     mtp_params: their projections, norms and heads outside of layers. position_params: learned positions and the like.
     active_scope: what the publisher counts as active: "all", "without_embedding" (a lookup, not a product), or

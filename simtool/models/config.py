@@ -13,6 +13,7 @@ from simtool.errors import InputError
 from simtool.models.architecture import ActiveScope, ModelArchitecture, WeightDtypes
 from simtool.models.catalogue import catalogue_entry
 from simtool.models.config_check import check_architecture
+from simtool.models.config_context import context_limit_tokens
 from simtool.models.config_dense import (
     Decoder,
     llama_decoder,
@@ -131,8 +132,8 @@ ACTIVE_SCOPES: Mapping[str, ActiveScope] = {
     "deepseek_v32": "without_embedding",
     "kimi_k2": "without_embedding",
     "kimi_linear": "without_embedding",
-    "minimax_m2": "without_embedding",
-    "minimax_m3": "without_embedding",
+    "minimax_m2": "layers",
+    "minimax_m3": "layers",
     "mimo_v2_flash": "without_embedding",
     "glm4_moe": "layers",
     "glm_moe_dsa": "layers",
@@ -162,7 +163,7 @@ def _load(name_or_path: str, *, stated: bool) -> ModelArchitecture:
         parsed = parse_config(entry.config, entry.name)
         return replace(
             parsed,
-            source=f"https://huggingface.co/{entry.hf_id}",
+            source=f"Hugging Face {entry.hf_id}",
             published_params=entry.published_params.value,
             published_active_params=entry.published_active_params.value,
         )
@@ -220,7 +221,7 @@ def parse_config(data: Mapping[str, Any], name: str) -> ModelArchitecture:
         vocab_size=fields.size("vocab_size"),
         layers=decoder.layers,
         tie_word_embeddings=tied,
-        max_position_embeddings=fields.size("max_position_embeddings"),
+        max_position_embeddings=context_limit_tokens(fields),
         dtypes=_uniform_dtypes(dtype),
         kv_dtype=dtype,
         activation_dtype=dtype,

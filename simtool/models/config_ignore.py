@@ -17,16 +17,23 @@ _NESTED = re.compile(r"[*+}]\s*[*+{]|\)\s*[*+{]|\(\?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IgnoreList:
-    """Plain entries match a module, what is inside it, or its last name parts; "re:" and "*" entries are patterns."""
+    """Plain entries match a module, what is inside it, or its last name parts; "re:" and "*" entries are patterns.
+
+    lengths: how many name parts the plain entries have.
+    """
 
     exact: frozenset[str] = frozenset()
     patterns: tuple[re.Pattern[str], ...] = ()
+    lengths: tuple[int, ...] = ()
 
     def covers(self, module: str) -> bool:
         """Whether the module of that full dotted name is left unquantised."""
         parts = module.split(".")
-        runs = (".".join(parts[start:end]) for start in range(len(parts)) for end in range(start + 1, len(parts) + 1))
-        return any(run in self.exact for run in runs) or any(pattern.match(module) for pattern in self.patterns)
+        for length in self.lengths:
+            for start in range(len(parts) - length + 1):
+                if ".".join(parts[start : start + length]) in self.exact:
+                    return True
+        return any(pattern.match(module) for pattern in self.patterns)
 
 
 def ignore_list(entries: Iterable[object], path: str) -> IgnoreList:
@@ -45,7 +52,8 @@ def ignore_list(entries: Iterable[object], path: str) -> IgnoreList:
             patterns.append(re.compile(body + r"(\..*)?\Z"))
         else:
             exact.add(entry)
-    return IgnoreList(exact=frozenset(exact), patterns=tuple(dict.fromkeys(patterns)))
+    lengths = sorted({entry.count(".") + 1 for entry in exact})
+    return IgnoreList(exact=frozenset(exact), patterns=tuple(dict.fromkeys(patterns)), lengths=tuple(lengths))
 
 
 def _compiled(source: str, entry: str, path: str) -> re.Pattern[str]:

@@ -30,6 +30,7 @@ from simtool.models.parameters import parameter_counts
 def describe_model(arch: ModelArchitecture) -> dict[str, Any]:
     """Parameters, bytes, layers by kind, dtypes and limits, as plain JSON values; sizes in elements, bytes or tokens.
 
+    parameters: the decoder's total; active_parameters: of one token, counted as the publisher does (active_scope).
     kv_bytes_per_token: all attention layers, while the context is shorter than every window; kv_bytes_per_token_full:
     what a token adds once the windows are full; window_kv_bytes: what the windowed layers then hold a sequence.
     """
@@ -38,8 +39,12 @@ def describe_model(arch: ModelArchitecture) -> dict[str, Any]:
         "name": arch.name,
         "source": arch.source,
         "model_type": arch.model_type,
-        "parameters": {**asdict(counts), "active_scope": arch.active_scope},
-        "published": {"parameters": arch.published_params, "active_parameters": arch.published_active_params},
+        "parameters": counts.total,
+        "active_parameters": counts.active,
+        "active_scope": arch.active_scope,
+        "parameter_counts": asdict(counts),
+        "published_parameters": arch.published_params,
+        "published_active_parameters": arch.published_active_params,
         "weight_bytes": weight_bytes(arch),
         "kv_bytes_per_token": kv_bytes_per_token(arch),
         "kv_bytes_per_token_full": full_kv_bytes_per_token(arch),

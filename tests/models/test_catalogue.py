@@ -1,5 +1,7 @@
 """The bundled catalogue: names, published sizes, KV bytes."""
 
+import json
+
 import pytest
 
 from simtool.errors import InputError
@@ -98,5 +100,6 @@ def test_published_numbers_carry_the_rounding_of_their_last_digit():
 def test_every_model_can_be_described(name):
     described = describe_model(load_architecture(name))
     assert sum(described["layers_by_kind"].values()) == described["layers"]
-    assert described["parameters"]["total"] >= described["parameters"]["active"] > 0
+    assert described["parameters"] >= described["active_parameters"] > 0
+    assert json.loads(json.dumps(described)) == described
     assert described["weight_bytes"] > 0

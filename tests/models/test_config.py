@@ -156,6 +156,20 @@ def test_windows_follow_the_config():
     assert [layer.mixer.window for layer in layers if isinstance(layer.mixer, Attention)] == [0] * 30 + [512] * 6
 
 
+@pytest.mark.parametrize(
+    ("name", "rope", "limit"),
+    [
+        ("qwen3-32b", None, 40960),
+        ("qwen3-32b", {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        ("llama-2-7b", {"type": "linear", "factor": 8.0}, 32768),
+        ("llama-3.1-8b", {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}, 131072),
+        ("deepseek-v3", {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}, 163840),
+    ],
+)
+def test_the_context_limit_includes_rotary_scaling(name, rope, limit):
+    assert parse_config({**CONFIGS[name], "rope_scaling": rope}, "m").max_position_embeddings == limit
+
+
 def test_hybrids_are_sequences_of_unlike_layers():
     nemotron = load_architecture("nemotron-3-nano-30b-a3b").layers
     assert sum(isinstance(layer.mixer, RecurrentMixer) for layer in nemotron) == 23
