@@ -1,4 +1,8 @@
-"""Compile: one pool of a plan → the EngineSpec that the replica's kernel runs on."""
+"""Compile: one pool of a plan → the EngineSpec that the replica's kernel runs on.
+
+The interval: inside a table, errors of operator families combine in quadrature; deviations of different tables add up
+in the kernel, which is wider than independence would give.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +47,8 @@ def compile_engine(
     """The engine of one replica of `pool`.
 
     arch carries the weight dtype already. hardware: device name as the pool writes it → device, cost model, node size.
-    costs: prices made earlier by `price_pool` for this pool or one that differs only in scheduler knobs, KV policy or
-    replicas; made here when absent. sequence_tokens: see `kv_capacity`.
-    lower and upper: inside a table, errors of operator families combine in quadrature; the deviations of different
-    tables add up where the kernel sums them, which is wider than independent errors would be.
+    costs: made earlier by `price_pool` for this pool or one that differs only in scheduler knobs, KV policy or replicas
+    (None: made here). sequence_tokens: see `kv_capacity`.
     Raises InfeasibleError("memory") when the model does not fit, InputError when the engine cannot run the pool at all.
     """
     stages = stage_hardware(pool, hardware)
@@ -167,15 +169,19 @@ def _tables(
     loads, group = _loads(pool), parallel.tp * parallel.dp
     requests = np.arange(scheduler.max_num_seqs + 1, dtype=np.float64)
     sampled = np.ceil(np.arange(scheduler.max_num_seqs * parallel.dp + 1) / parallel.dp)
-    head = sum((_spread(sampled, costs.decodes, stage.head[end]) for stage in costs.stages), np.zeros_like(sampled))
-    transfer = np.max([_spread(loads.padded, costs.tokens, stage.transfer[end]) for stage in costs.stages], axis=0)
-    mixed = [_spread(loads.all_padded, costs.all_tokens, stage.experts[end]) for stage in costs.stages]
-    decode = [_spread_rows(requests, costs.decodes, stage.decode[end]) for stage in costs.stages]
+    head = sum(
+        (_spread(sampled, costs.grids.decodes, stage.head[end]) for stage in costs.stages), np.zeros_like(sampled)
+    )
+    transfer = np.max(
+        [_spread(loads.padded, costs.grids.tokens, stage.transfer[end]) for stage in costs.stages], axis=0
+    )
+    mixed = [_spread(loads.all_padded, costs.grids.all_tokens, stage.experts[end]) for stage in costs.stages]
+    decode = [_spread_rows(requests, costs.grids.decodes, stage.decode[end]) for stage in costs.stages]
     return StepTables(
         token_s=np.stack([_token_seconds(costs, index, loads, host, end) for index in range(len(stages))]),
         shared_s=np.stack(mixed),
         decode_s=np.stack(decode),
-        kv_knots=costs.kv_knots,
+        kv_knots=costs.grids.kv_knots,
         prefill_rate=np.stack([stage.prefill[end] for stage in costs.stages]),
         prefill_step=PREFILL_STEP,
         head_s=head,
@@ -194,7 +200,7 @@ def _token_seconds(costs: StepCosts, stage: int, loads: _Loads, host: HostOverhe
     The gap between steps is the last stage's.
     """
     priced = costs.stages[stage]
-    seconds = _spread(loads.padded, costs.tokens, priced.token[end])
+    seconds = _spread(loads.padded, costs.grids.tokens, priced.token[end])
     launch_s = host.eager_launch_s * priced.launches
     gap_s = host.gap_s if stage == len(costs.stages) - 1 else 0.0
     return np.asarray(np.maximum(seconds, launch_s * loads.eager) + gap_s * (loads.padded > 0))
@@ -205,8 +211,8 @@ def _token_joules(costs: StepCosts, loads: _Loads, dp: int, tp: int) -> Array:
     own = loads.all_padded / dp
     joules = np.zeros_like(own)
     for stage in costs.stages:
-        joules += tp * dp * _spread(own, costs.tokens, stage.token_j)
-        joules += tp * dp * _spread(loads.all_padded, costs.all_tokens, stage.experts_j)
+        joules += tp * dp * _spread(own, costs.grids.tokens, stage.token_j)
+        joules += tp * dp * _spread(loads.all_padded, costs.grids.all_tokens, stage.experts_j)
     return joules
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,32 @@ Array = NDArray[np.float64]
 
 MAX_CAPTURE_TOKENS = 512
 _KV_FIRST = 64  # first KV knot above 0, tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepGrids:
+    """Where the parts of a step are priced, increasing arrays: tokens of a rank and of all ranks, decodes (and sampled
+    tokens), KV lengths, new tokens and cached tokens of a prefill chunk.
+    """
+
+    tokens: Array
+    all_tokens: Array
+    decodes: Array
+    kv_knots: Array
+    queries: Array
+    contexts: Array
+
+
+def step_grids(*, max_tokens: int, max_seqs: int, max_context: int, dp: int, prefill_step: float) -> StepGrids:
+    """Grids that cover a scheduler of these limits. prefill_step: log2 distance of chunk lengths and contexts."""
+    return StepGrids(
+        tokens=token_grid(max_tokens),
+        all_tokens=token_grid(max_tokens * dp),
+        decodes=count_grid(max_seqs),
+        kv_knots=kv_grid(max_context),
+        queries=log2_grid(max_tokens, prefill_step),
+        contexts=log2_grid(max_context + 1, prefill_step) - 1.0,
+    )
 
 
 def capture_sizes(scheduler: Scheduler) -> tuple[int, ...]:

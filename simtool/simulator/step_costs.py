@@ -18,7 +18,7 @@ from simtool.models.lowering_mlp import expert_operators
 from simtool.models.lowering_shard import MoeDispatch, Shard, make_shard
 from simtool.models.operators import Operator
 from simtool.plan import Parallel
-from simtool.simulator.grids import count_grid, kv_grid, log2_grid, token_grid
+from simtool.simulator.grids import StepGrids, step_grids
 
 Array = NDArray[np.float64]
 
@@ -67,8 +67,7 @@ class StageCosts:
 class StepCosts:
     """Costs of all stages of a (parallel, KV dtype) on given hardware, up to max_tokens, max_seqs and max_context.
 
-    Pools that differ in replicas, scheduler knobs or KV policy share one value; the planner holds it. tokens [T],
-    all_tokens [A], decodes [D], kv_knots [K], queries [Q], contexts [C], sampled [N]: the grids.
+    Pools that differ in replicas, scheduler knobs or KV policy share one value; the planner holds it.
     """
 
     arch: ModelArchitecture
@@ -78,12 +77,7 @@ class StepCosts:
     max_tokens: int
     max_seqs: int
     max_context: int
-    tokens: Array
-    all_tokens: Array
-    decodes: Array
-    kv_knots: Array
-    queries: Array
-    contexts: Array
+    grids: StepGrids
     stages: tuple[StageCosts, ...]
 
 
@@ -104,55 +98,52 @@ def price_steps(
     Raises InputError where the model cannot be cut that way.
     """
     context = max_context or arch.max_position_embeddings
-    grids = (
-        token_grid(max_tokens),
-        token_grid(max_tokens * parallel.dp),
-        count_grid(max_seqs),
-        kv_grid(context),
-        log2_grid(max_tokens, PREFILL_STEP),
-        log2_grid(context + 1, PREFILL_STEP) - 1.0,
+    grids = step_grids(
+        max_tokens=max_tokens, max_seqs=max_seqs, max_context=context, dp=parallel.dp, prefill_step=PREFILL_STEP
     )
-    tokens, all_tokens, decodes, kv_knots, queries, contexts = grids
-    priced: list[StageCosts] = []
-    known: dict[tuple[object, ...], StageCosts] = {}  # inner stages are often alike
-    for stage, hardware in enumerate(stages):
-        shard = make_shard(
+    shards = [
+        make_shard(
             arch,
             parallel,
             stage,
             kv_dtype=kv_dtype,
-            devices_per_node=hardware.devices_per_node,
+            devices_per_node=found.devices_per_node,
             moe_dispatch=moe_dispatch,
         )
-        key = (hardware.device.name, shard.mixers, shard.mlps, shard.first, shard.last, *shard.spans)
-        if key not in known:
-            known[key] = _price_stage(shard, hardware, grids)
-        priced.append(known[key])
+        for stage, found in enumerate(stages)
+    ]
     return StepCosts(
         arch=arch,
         parallel=parallel,
         kv_dtype=arch.kv_dtype if kv_dtype == "auto" else kv_dtype,
-        stage_devices=tuple(hardware.device.name for hardware in stages),
+        stage_devices=tuple(found.device.name for found in stages),
         max_tokens=max_tokens,
         max_seqs=max_seqs,
         max_context=context,
-        tokens=tokens,
-        all_tokens=all_tokens,
-        decodes=decodes,
-        kv_knots=kv_knots,
-        queries=queries,
-        contexts=contexts,
-        stages=tuple(priced),
+        grids=grids,
+        stages=_price_stages(shards, stages, grids),
     )
 
 
-def _price_stage(shard: Shard, hardware: StageHardware, grids: tuple[Array, ...]) -> StageCosts:
-    tokens, all_tokens, decodes, kv_knots, queries, contexts = grids
+def _price_stages(shards: Sequence[Shard], stages: Sequence[StageHardware], grids: StepGrids) -> tuple[StageCosts, ...]:
+    """Costs of each stage; inner stages are often alike and are priced once."""
+    known: dict[tuple[object, ...], StageCosts] = {}
+    priced: list[StageCosts] = []
+    for shard, found in zip(shards, stages, strict=True):
+        key = (found.device.name, shard.mixers, shard.mlps, shard.first, shard.last, *shard.spans)
+        if key not in known:
+            known[key] = _price_stage(shard, found, grids)
+        priced.append(known[key])
+    return tuple(priced)
+
+
+def _price_stage(shard: Shard, hardware: StageHardware, grids: StepGrids) -> StageCosts:
+    tokens, all_tokens, decodes, kv_knots = grids.tokens, grids.all_tokens, grids.decodes, grids.kv_knots
     token, token_j = _priced(token_operators(shard, tokens), hardware, tokens)
     experts, experts_j = _priced(expert_operators(shard, all_tokens), hardware, all_tokens)
     batch, length = (grid.ravel() for grid in np.meshgrid(decodes, np.maximum(kv_knots, 1.0), indexing="ij"))
     decode, decode_j = _priced(decode_operators(shard, batch, length), hardware, batch)
-    new, context = (grid.ravel() for grid in np.meshgrid(queries, contexts, indexing="ij"))
+    new, context = (grid.ravel() for grid in np.meshgrid(grids.queries, grids.contexts, indexing="ij"))
     together = np.maximum(1.0, _LAUNCH_TOKENS / new)
     prefill, _ = _priced(prefill_operators(shard, together, new, context), hardware, new)
     prefill /= together * new * (context + (new + 1) / 2)
@@ -164,7 +155,7 @@ def _price_stage(shard: Shard, hardware: StageHardware, grids: tuple[Array, ...]
         token=_rising(token),
         experts=_rising(experts),
         decode=_rising(decode.reshape(3, len(decodes), len(kv_knots)), axis=1),
-        prefill=prefill.reshape(3, len(queries), len(contexts)),
+        prefill=prefill.reshape(3, len(grids.queries), len(grids.contexts)),
         head=_rising(head),
         transfer=_rising(transfer),
         token_j=token_j,
