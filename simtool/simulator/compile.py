@@ -17,13 +17,12 @@ from simtool.models.architecture import ModelArchitecture
 from simtool.models.lowering_shard import MoeDispatch
 from simtool.plan import Pool, Scheduler
 from simtool.simulator.engine import EngineSpec
-from simtool.simulator.grids import capture_sizes, padded_tokens
+from simtool.simulator.grids import PREFILL_STEP, capture_sizes, padded_tokens
 from simtool.simulator.host import HostOverhead
 from simtool.simulator.kv_capacity import context_limit, kv_capacity
 from simtool.simulator.step_costs import (
     LOWER,
     NOMINAL,
-    PREFILL_STEP,
     UPPER,
     WEAKEST_LAST,
     Array,
@@ -44,11 +43,10 @@ def compile_engine(
     sequence_tokens: int = 0,
     moe_dispatch: MoeDispatch = "allgather_reducescatter",
 ) -> EngineSpec:
-    """The engine of one replica of `pool`.
+    """The engine of one replica of `pool`; arch carries the weight dtype already.
 
-    arch carries the weight dtype already. hardware: device name as the pool writes it → device, cost model, node size.
-    costs: made earlier by `price_pool` for this pool or one that differs only in scheduler knobs, KV policy or replicas
-    (None: made here). sequence_tokens: see `kv_capacity`.
+    hardware: device name as the pool writes it → device, cost model, node size. costs: made earlier by `price_pool` for
+    this pool or one that differs only in scheduler knobs, KV policy or replicas. sequence_tokens: see `kv_capacity`.
     Raises InfeasibleError("memory") when the model does not fit, InputError when the engine cannot run the pool at all.
     """
     stages = stage_hardware(pool, hardware)

@@ -13,6 +13,7 @@ from simtool.plan import Scheduler
 
 Array = NDArray[np.float64]
 
+PREFILL_STEP = 0.25  # log2 distance of prefill knots: a rate that falls with q² is off by at most 1.5% between them
 MAX_CAPTURE_TOKENS = 512
 _KV_FIRST = 64  # first KV knot above 0, tokens
 
@@ -31,15 +32,15 @@ class StepGrids:
     contexts: Array
 
 
-def step_grids(*, max_tokens: int, max_seqs: int, max_context: int, dp: int, prefill_step: float) -> StepGrids:
-    """Grids that cover a scheduler of these limits. prefill_step: log2 distance of chunk lengths and contexts."""
+def step_grids(*, max_tokens: int, max_seqs: int, max_context: int, dp: int) -> StepGrids:
+    """Grids that cover a scheduler of these limits."""
     return StepGrids(
         tokens=token_grid(max_tokens),
         all_tokens=token_grid(max_tokens * dp),
         decodes=count_grid(max_seqs),
         kv_knots=kv_grid(max_context),
-        queries=log2_grid(max_tokens, prefill_step),
-        contexts=log2_grid(max_context + 1, prefill_step) - 1.0,
+        queries=log2_grid(max_tokens, PREFILL_STEP),
+        contexts=log2_grid(max_context + 1, PREFILL_STEP) - 1.0,
     )
 
 

@@ -23,7 +23,6 @@ from simtool.simulator.grids import StepGrids, step_grids
 Array = NDArray[np.float64]
 
 NOMINAL, LOWER, UPPER = range(3)  # first axis of every priced array
-PREFILL_STEP = 0.25  # log2 distance of prefill knots: a rate that falls with q² is off by at most 1.5% between them
 # Prefill attention of a chunk is priced as its share of a launch that fills vLLM's default token budget: all chunks of
 # a step run in one variable-length kernel, so short chunks do not each pay its latency.
 _LAUNCH_TOKENS = 2048.0
@@ -92,15 +91,13 @@ def price_steps(
     max_context: int = 0,
     moe_dispatch: MoeDispatch = "allgather_reducescatter",
 ) -> StepCosts:
-    """Price every part of a step on geometric grids: one price() call an operator and part.
+    """Price every part of a step on geometric grids, one price() call an operator and part.
 
-    stages: hardware of each of the pp stages. max_tokens: of one data-parallel rank's step. max_context 0: the model's.
-    Raises InputError where the model cannot be cut that way.
+    stages: hardware of each pipeline stage. max_tokens: of one rank's step. max_context 0: the model's. Raises
+    InputError where the model cannot be cut that way.
     """
     context = max_context or arch.max_position_embeddings
-    grids = step_grids(
-        max_tokens=max_tokens, max_seqs=max_seqs, max_context=context, dp=parallel.dp, prefill_step=PREFILL_STEP
-    )
+    grids = step_grids(max_tokens=max_tokens, max_seqs=max_seqs, max_context=context, dp=parallel.dp)
     shards = [
         make_shard(
             arch,
