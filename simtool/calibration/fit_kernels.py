@@ -16,6 +16,7 @@ import numpy as np
 
 from simtool.calibration import llmservingsim, vidur
 from simtool.calibration.aiconfigurator import SYSTEMS, find_tables, read_table
+from simtool.calibration.aiconfigurator_mla import gemm_by, read_modules, with_absorbed
 from simtool.calibration.fit_family import INTERVAL, FittedFamily, fit_family
 from simtool.calibration.measurements import Measurements
 from simtool.errors import InputError, SimtoolError
@@ -36,6 +37,7 @@ SOURCES = (
     "microsoft/vidur @ 7d47513363ec447a741ac5e47241580b47724fbf (2024-11-19), MIT"
 )
 HOST_BOUND = 4.0  # the libraries' launch terms otherwise agree within 2.5 x
+CLEAR_MODULE = 0.10  # held-out median error above which a module's remainder is not used
 COMMAND = "python -m simtool.calibration.fit_kernels --data ../shared/data --out simtool/hardware/profiles"
 
 
@@ -113,15 +115,36 @@ def entry_of(fitted: Fitted, others: Sequence[Fitted]) -> FitEntry:
 
 def fit_all(data: Path) -> list[Fitted]:
     """All fits of the data sets under `data`, in a fixed order. InputError when none of them is there."""
-    fits = []
-    for device, library, rows in all_measurements(data):
-        for refusal in rows.refused[:2]:
-            print(f"{rows.table}: line {refusal.line} refused: {refusal.reason}", file=sys.stderr)
-        fits.append(fit_rows(device, library, rows))
-        print(_line(fits[-1]), file=sys.stderr, flush=True)
+    fits = [_reported(fit_rows(*item)) for item in all_measurements(data)]
     if not fits:
         raise InputError(data, "holds no kernel table", "the folder with aiconfigurator/, llmservingsim/, vidur/")
-    return replace_host_bound(fits)
+    return with_modules(replace_host_bound(fits), data)
+
+
+def _reported(fitted: Fitted) -> Fitted:
+    for refusal in fitted.rows.refused[:2]:
+        print(f"{fitted.rows.table}: line {refusal.line} refused: {refusal.reason}", file=sys.stderr)
+    print(_line(fitted), file=sys.stderr, flush=True)
+    return fitted
+
+
+def with_modules(fits: Sequence[Fitted], data: Path) -> list[Fitted]:
+    """The fits with latent attention taken from whole-module tables, where a library has them and they are clear.
+
+    They are what the engine really runs; but where the GEMMs take most of a module, the rest is their error.
+    """
+    found = []
+    for system, name in SYSTEMS.items():
+        device = load_device(name)
+        for library in LIBRARIES:
+            here = [f for f in fits if (f.device.name, f.library, f.rows.family) == (name, library, "gemm")]
+            for clock in [gemm_by(f.fit.log_seconds) for f in here if f.rows.dtype == "bf16"]:
+                tables = read_modules(data / "aiconfigurator", system, library, device, clock)
+                fitted = [_reported(fit_rows(device, library, rows)) for rows in tables]
+                found += [f for f in fitted if f.fit.errors.held_out_median <= CLEAR_MODULE]
+    better = {(f.device.name, f.library, f.rows.family, f.rows.dtype) for f in found}
+    kept = [f for f in fits if (f.device.name, f.library, f.rows.family, f.rows.dtype) not in better]
+    return kept + found
 
 
 def all_measurements(data: Path) -> Iterator[tuple[Device, str, Measurements]]:
@@ -131,7 +154,7 @@ def all_measurements(data: Path) -> Iterator[tuple[Device, str, Measurements]]:
         for library in LIBRARIES:
             for kind, path in find_tables(data / "aiconfigurator", system, library):
                 for rows in read_table(path, kind, device):
-                    yield device, library, rows
+                    yield device, library, with_absorbed(rows, device) if rows.family == "mla_decode" else rows
     for folder, name in llmservingsim.DEVICES.items():
         device = load_device(name)
         for rows in llmservingsim.read_device(data / "llmservingsim", folder, device):

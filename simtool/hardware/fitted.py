@@ -14,7 +14,7 @@ from simtool.hardware.collectives import CollectiveModel, collective_model
 from simtool.hardware.cost import Cost, Provenance
 from simtool.hardware.device import Device, load_device
 from simtool.hardware.fitted_residual import TOLERATED_OCTAVES
-from simtool.hardware.fitted_work import FAMILY_TERMS, STORED_BYTES, Dims, mla_absorbed_work
+from simtool.hardware.fitted_work import FAMILY_TERMS, STORED_BYTES, Dims
 from simtool.hardware.profile_choice import Choice, choose
 from simtool.hardware.profile_file import FamilyFit, KernelProfile, load_shipped_profiles
 from simtool.hardware.roofline import RooflineLaw, Work, floor_seconds
@@ -77,8 +77,6 @@ class FittedCostModel:
         if fit.residual is not None:
             correction, outside = fit.residual.evaluate(terms.features(dims))
             seconds = seconds * np.exp(correction)
-        if fit.family == "mla_decode":  # the tables time the attention kernel alone
-            seconds = seconds + 2.0 * DEFAULT_LAW.seconds(mla_absorbed_work(dims), peak, bandwidth)
         seconds = seconds * launches
         busy = seconds > 0
         beyond = np.maximum(outside - TOLERATED_OCTAVES, 0.0) * busy

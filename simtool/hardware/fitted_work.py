@@ -132,18 +132,21 @@ def _mla_prefill_features(dims: Dims) -> Array:
 
 
 def mla_decode_work(dims: Dims, dtype: str) -> Work:
-    """Decode kernel of latent attention in its absorbed form: the latent cache is read once for all heads."""
+    """Decode of latent attention in its absorbed form: the latent cache is read once for all heads, and two batched
+    projections (query to latent, latent to value) stand around the attention kernel."""
     batch, heads, length = dims["batch"], dims["heads"], dims["kv_len"]
+    absorbed = mla_absorbed_work(dims)
     query = ACTIVATION_BYTES * heads * (2.0 * MLA_LATENT + MLA_ROPE)
+    cache = batch * (length * STORED_BYTES[dtype] * (MLA_LATENT + MLA_ROPE) + query)
     return Work(
-        flops=2.0 * batch * heads * length * (2.0 * MLA_LATENT + MLA_ROPE),
-        hbm_bytes=batch * (length * STORED_BYTES[dtype] * (MLA_LATENT + MLA_ROPE) + query),
+        flops=2.0 * batch * heads * length * (2.0 * MLA_LATENT + MLA_ROPE) + 2.0 * absorbed.flops,
+        hbm_bytes=cache + 2.0 * absorbed.hbm_bytes,
         items=1.0 * batch,
     )
 
 
 def mla_absorbed_work(dims: Dims) -> Work:
-    """The two batched projections around that kernel (query to latent, latent to value), of equal size: one of them."""
+    """One of the two batched projections of an absorbed decode (they are of equal size)."""
     batch, heads = dims["batch"], dims["heads"]
     weights = heads * MLA_LATENT * MLA_NOPE  # MLA_VALUE is as wide
     moved = ACTIVATION_BYTES * (weights + batch * heads * (MLA_LATENT + MLA_NOPE))

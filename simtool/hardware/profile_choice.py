@@ -50,6 +50,8 @@ def choose(
 ) -> Choice | None:
     """The best available fit for the operator, or None when no profile has the family at all."""
     aliases = SAME_WIDTH.get(dtype, (dtype, "bf16"))
+    if family == "moe" and dtype == "fp8":  # published FP8 experts are block-scaled (DeepSeek, Qwen3, MiniMax)
+        aliases = SAME_WIDTH["fp8_block"]
     for profile in _by_nearness(device, library, profiles, devices):
         for alias in aliases:
             fit = profile.fits.get((family, alias))

@@ -80,7 +80,7 @@ def test_damaged_profiles_are_refused(tmp_path: Path) -> None:
 
 @needs_shared
 @pytest.mark.shared
-@pytest.mark.parametrize(("family", "dtype"), [("attention_decode", "bf16"), ("mla_decode", "bf16")])
+@pytest.mark.parametrize(("family", "dtype"), [("attention_decode", "bf16"), ("attention_prefill", "fp8")])
 def test_recorded_errors_match_the_tables(shipped: tuple[KernelProfile, ...], family: str, dtype: str) -> None:
     """All rows, priced with what is shipped: the median error lies between the recorded two, to a tenth."""
     from simtool.calibration.aiconfigurator import find_tables, read_table
