@@ -167,12 +167,7 @@ def _load(name_or_path: str, *, stated: bool) -> ModelArchitecture:
             published_params=entry.published_params.value,
             published_active_params=entry.published_active_params.value,
         )
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        path = path / "config.json"
-    if not path.exists() and path.suffix != ".json":
-        hint = "`simtool models` lists the names; or give the path of a config.json"
-        raise InputError(name_or_path, "no such model", hint)
+    path = _config_path(name_or_path)
     data = dict(read_json_object(path))
     beside = path.parent / "hf_quant_config.json"  # ModelOpt checkpoints keep their quantisation in this file
     if path.name == "config.json" and "quantization_config" not in data and beside.is_file():
@@ -186,6 +181,19 @@ def _load(name_or_path: str, *, stated: bool) -> ModelArchitecture:
     return replace(architecture, source=str(path))
 
 
+def _config_path(text: str) -> Path:
+    """The config.json that `text` names: itself, or in the folder it names. Raises InputError where there is none."""
+    try:
+        path = Path(text).expanduser()
+        path = path / "config.json" if path.is_dir() else path
+        known = path.exists() or path.suffix == ".json"
+    except (OSError, RuntimeError):  # a name no file can have, an unknown user's home
+        known = False
+    if not text.strip() or not known:
+        raise InputError(text[:80], "no such model", "`simtool models` lists the names; or give a config.json's path")
+    return path
+
+
 def _states_quantization(data: Mapping[str, Any]) -> bool:
     inner = data.get("text_config")
     return bool(data.get("quantization_config") or (isinstance(inner, Mapping) and inner.get("quantization_config")))
@@ -194,10 +202,11 @@ def _states_quantization(data: Mapping[str, Any]) -> bool:
 def read_json_object(path: Path) -> Mapping[str, Any]:
     """A JSON object from a file of bounded size. Raises InputError, naming the file, for anything else."""
     try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
+        with path.open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES + 1)
+        if len(text) > MAX_CONFIG_BYTES:
             raise InputError(path, f"is larger than {MAX_CONFIG_BYTES} bytes", "give a model's config.json")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(text.decode("utf-8"))
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}", "give the path of a config.json") from error
     except (UnicodeDecodeError, ValueError, RecursionError) as error:

@@ -134,6 +134,12 @@ def test_a_missing_file_and_an_empty_folder_are_input_errors(tmp_path):
             load_architecture(str(path))
 
 
+@pytest.mark.parametrize("name", ["", " ", "x" * 5000, "a\0b", "~no-such-user/x", "/dev/zero", "nothing/here"])
+def test_a_name_that_no_model_has_is_an_input_error(name):
+    with pytest.raises(InputError):
+        load_architecture(name)
+
+
 def test_a_folder_and_a_file_load_alike_and_take_the_folder_name(tmp_path):
     folder = tmp_path / "my-llama"
     folder.mkdir()
