@@ -110,7 +110,7 @@ def simulate(plan: Plan, workload: Workload, *, exact_steps: bool = False, recor
 
     exact_steps: one iteration at a time instead of leaps; the same times to rounding, slower.
     """
-    from simtool.simulator.run import simulate as run
+    from simtool.run import simulate as run
 
     return run(plan, workload, exact_steps=exact_steps, record_steps=record_steps)
 

@@ -6,9 +6,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from simtool.explaining import plan_hardware
 from simtool.metrics import Result, Slo, serving_metrics
+from simtool.models.config import load_architecture
 from simtool.plan import Plan
-from simtool.simulator.run import simulate
+from simtool.simulator.compile import compile_engine
+from simtool.simulator.host import load_host
+from simtool.simulator.run import simulate_engines
 from simtool.workload import Workload
 
 
@@ -23,6 +29,23 @@ class Run:
     metrics: dict[str, float]
     wall_s: float
     prices: Mapping[str, float] = field(default_factory=dict)
+
+
+def simulate(plan: Plan, workload: Workload, *, exact_steps: bool = False, record_steps: bool = False) -> Result:
+    """Compile every pool of `plan` and run `workload` on its replicas.
+
+    Raises InfeasibleError where the model does not fit and InputError where an engine cannot run its pool.
+    """
+    architecture = load_architecture(plan.model, plan.weight_dtype)
+    hardware, host = plan_hardware(plan), load_host(plan.kernel_library)
+    lengths = workload.input_tokens.astype(np.int64) + workload.output_tokens
+    engines = []
+    for pool in plan.pools:
+        spec = compile_engine(architecture, pool, hardware, host=host, sequence_tokens=int(lengths.mean()))
+        engines += [spec] * pool.replicas
+    return simulate_engines(
+        engines, workload, router=plan.router, exact_steps=exact_steps, record_steps=record_steps
+    )
 
 
 def run_plan(

@@ -11,7 +11,7 @@ import numpy as np
 from simtool.errors import InputError
 from simtool.metrics import Slo, serving_metrics
 from simtool.plan import Plan
-from simtool.simulator.run import simulate
+from simtool.run import simulate
 from simtool.traces import mean_rate, scale_to_rate
 from simtool.workload import Workload
 

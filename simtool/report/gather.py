@@ -20,9 +20,8 @@ from simtool.planners.question import Answer
 from simtool.report.contents import Contents, LoadPoint, OperatorTime, StepTime
 from simtool.report.money import devices_by_type
 from simtool.report.wording import devices_phrase, number
-from simtool.run import Run
+from simtool.run import Run, simulate
 from simtool.simulator.explain import StepExplanation
-from simtool.simulator.run import simulate
 from simtool.sweep import first_part, load_now, loads_around, sweep_load
 from simtool.traces import inspect_workload
 from simtool.workload import Workload

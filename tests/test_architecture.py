@@ -1,0 +1,108 @@
+"""Imports point one way, heavy libraries stay in their rooms, and `simtool --help` loads none of them."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "simtool"
+# A module may import its own layer and the layers before it.
+LAYERS = (
+    {"errors", "units", "json_text"},
+    {"files", "workload", "plan", "metrics", "slo_text", "vllm_text", "measured", "summaries", "models", "traces"},
+    {"hardware"},
+    {"simulator"},
+    {"planners"},
+    {"plan_file", "scenario", "explaining", "run", "sweep", "asking", "timeline", "azure_file"},
+    {"report"},
+    {"outputs", "terminal"},
+    {"cli", "cli_options", "cli_plan", "cli_front", "cli_simulate", "cli_sweep", "cli_explain", "cli_trace", "cli_catalogue"},
+)
+HOMES = {
+    "simpy": {"simulator"},
+    "ortools": {"planners"},
+    "plotly": {"report"},
+    "typer": {"cli", "cli_options", "cli_plan", "cli_simulate", "cli_sweep", "cli_explain", "cli_trace", "cli_catalogue"},
+}
+HEAVY = ("torch", "ortools", "scipy", "plotly", "numba", "simpy", "numpy", "pandas")
+FILES = sorted(path for path in ROOT.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    part = path.relative_to(ROOT).parts[0]
+    return part.removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of all modules that the file imports, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            if node.module == "simtool":
+                names |= {f"simtool.{alias.name}" for alias in node.names}
+    return names
+
+
+def rank(name: str) -> int:
+    return next(place for place, layer in enumerate(LAYERS) if name in layer)
+
+
+def test_every_room_has_a_layer():
+    known = set().union(*LAYERS) | {"__init__", "calibration"}
+    assert {room(path) for path in FILES} - known == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    own = room(path)
+    if own == "__init__":
+        return
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] != "simtool" or len(parts) < 2:
+            continue
+        if own == "calibration":
+            assert parts[1] not in ("planners", "report", "cli"), f"{path} imports {name}"
+        else:
+            assert parts[1] != "calibration", f"{path} imports {name}"
+            assert rank(parts[1]) <= rank(own), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_libraries_stay_in_their_rooms(path):
+    for name in imported(path):
+        library = name.split(".")[0]
+        if library in HOMES:
+            assert room(path) in HOMES[library], f"{path} imports {name}"
+        assert library not in ("pandas", "sklearn"), f"{path} imports {name}"
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*sorted(m.split('.')[0] for m in sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["--help", "plan --help", "simulate --help", "trace synth --help"])
+def test_help_loads_nothing_heavy(command):
+    loaded = loaded_after(f"from simtool.cli import run\nassert run({command.split()!r}) == 0")
+    assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)
+
+
+def test_import_simtool_loads_nothing_heavy():
+    assert loaded_after("import simtool").isdisjoint(HEAVY)
+
+
+def test_public_names_resolve():
+    import simtool
+
+    assert [name for name in simtool.__all__ if not hasattr(simtool, name)] == []
+    assert callable(simtool.plan)
+    assert sorted(simtool.__all__) == dir(simtool)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = simtool.nonsense
