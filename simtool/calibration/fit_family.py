@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtool.calibration.measurements import Measurements
-from simtool.calibration.residual_fit import fit_separable
+from simtool.calibration.residual_fit import choose_knots, fit_separable
 from simtool.hardware.fitted import regimes
 from simtool.hardware.fitted_residual import SeparableResidual
 from simtool.hardware.fitted_work import FAMILY_TERMS
@@ -63,7 +63,7 @@ class FittedFamily:
     """A fit before it is stored: the rounded law and residual, errors, log intervals."""
 
     law: RooflineLaw
-    residual: ResidualEntry | None
+    residual: ResidualEntry
     peak_flops: float
     bandwidth_bytes_per_s: float
     errors: ErrorsEntry
@@ -187,35 +187,31 @@ def _held_out(rows: Measurements, names: tuple[str, ...], rng: np.random.Generat
     return np.isin(group, rng.permutation(groups)[: max(1, round(groups * HELD_OUT_SHARE))])
 
 
-def _best_residual(
-    features: Array, left: Array, train: NDArray[np.intp], shape: FitShape, seed: int
-) -> ResidualEntry | None:
+def _best_residual(features: Array, left: Array, train: NDArray[np.intp], shape: FitShape, seed: int) -> ResidualEntry:
     """The best in sample of some starts of the alternating fit (it has local optima).
 
-    None for too few rows, or where it is no better than the law alone.
+    All zero, with the box of the features, for too few rows or where it is no better than the law alone.
     """
-    if len(train) < FEWEST_ROWS:
-        return None
-    train = np.sort(np.random.default_rng(seed).permutation(train)[:MOST_ROWS])
     rank = min(shape.rank, max(1, len(train) // ROWS_A_TERM))
-    knots = tuple(min(most, max(4, len(train) // 12)) for most in shape.knots)
-    best: tuple[float, SeparableResidual] | None = None
-    for start in range(STARTS):
+    most = tuple(min(most, max(4, len(train) // 12)) for most in shape.knots)
+    knots = tuple(choose_knots(column, count) for column, count in zip(features.T, most, strict=True))
+    best = SeparableResidual(knots=knots, factors=tuple(np.zeros((len(k), 1)) for k in knots), limit=0.0)
+    score = float(np.median(np.abs(left[train])))
+    train = np.sort(np.random.default_rng(seed).permutation(train)[:MOST_ROWS])
+    for start in range(STARTS if len(train) >= FEWEST_ROWS else 0):
         fitted = fit_separable(
             features[train],
             left[train],
-            most_knots=knots,
+            knots=knots,
             rank=rank,
             ridge=shape.ridge,
             sweeps=SWEEPS,
             seed=seed + start,
         )
-        score = float(np.median(np.abs(left[train] - fitted.evaluate(features[train])[0])))
-        if best is None or score < best[0]:
-            best = (score, fitted)
-    if best is None or best[0] >= float(np.median(np.abs(left[train]))):
-        return None
-    return stored_residual(best[1])
+        error = float(np.median(np.abs(left[train] - fitted.evaluate(features[train])[0])))
+        if error < score:
+            best, score = fitted, error
+    return stored_residual(best)
 
 
 def _intervals(error: Array, which: NDArray[np.intp]) -> Array:

@@ -32,11 +32,10 @@ def choose_knots(column: Array, most: int) -> Array:
 
 
 def fit_separable(
-    features: Array, target: Array, *, most_knots: tuple[int, ...], rank: int, ridge: float, sweeps: int, seed: int
+    features: Array, target: Array, *, knots: tuple[Array, ...], rank: int, ridge: float, sweeps: int, seed: int
 ) -> SeparableResidual:
     """features [N, F], target [N] -> residual. ridge: weight of a unit coefficient and of a unit step between knots."""
     rng = np.random.default_rng(seed)
-    knots = tuple(choose_knots(c, most) for c, most in zip(features.T, most_knots, strict=True))
     hats = [hat_weights(c, k) for c, k in zip(features.T, knots, strict=True)]
     factors = [1.0 + 0.3 * rng.standard_normal((len(k), rank)) for k in knots]
     values = [_spread(hat, factor) for hat, factor in zip(hats, factors, strict=True)]

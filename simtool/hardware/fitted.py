@@ -76,7 +76,8 @@ class FittedCostModel:
         outside = np.full(len(seconds), np.inf)
         if fit.residual is not None:
             correction, outside = fit.residual.evaluate(terms.features(dims))
-            seconds = seconds * np.exp(correction)
+            if choice.same_device or fit.family not in MEMORY_BOUND:  # a cache's share is the device's own
+                seconds = seconds * np.exp(correction)
         seconds = seconds * launches
         busy = seconds > 0
         beyond = np.maximum(outside - TOLERATED_OCTAVES, 0.0) * busy
