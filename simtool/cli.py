@@ -61,6 +61,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. The one place where errors become text."""
     try:
         code = app(args=join_slo_words(arguments), prog_name="simtool", standalone_mode=False)
+        if code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except SimtoolError as error:
         print_error(error)

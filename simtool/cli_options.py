@@ -40,6 +40,7 @@ QUESTION = _rows(
      "tpot, gpus, cost-per-token or energy-per-token."),
     ("kernel_library", "--kernel-library", str, "vllm, sglang, trtllm or torch."),
     ("slo", "--slo --goodput", str, "Limits in ms a request: ttft:1000,tpot:50 (also e2el)."),
+    ("prices", "--price-per-hour", str, "Dollars a device-hour in place of the catalogue's: h200=3.5,l4=0.6."),
     ("slo.attainment", "--slo-attainment", float, "Share of requests that must meet every limit [0.99]."),
 )  # fmt: skip
 
@@ -135,6 +136,10 @@ def asked_scenario(
     values = dict(given)
     if model is not None:
         values["model"] = model
+    for pair in str(values.pop("prices", "")).replace(" ", "").split(","):
+        if pair:
+            device, _, dollars = pair.partition("=")
+            values[f"price_per_hour.{device}"] = dollars
     if text := values.pop("slo", None):
         limits = parse_slo(text)
         for name in ("ttft", "tpot", "e2e"):

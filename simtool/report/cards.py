@@ -69,7 +69,7 @@ def _card(card: Card, *, first: bool) -> str:
         lower, upper = card.interval
         range_html = _range(lower, upper, card.value)
         likely = f"likely {number(lower)} – {number(upper)}"
-        more = f"{likely} · {more}" if more else likely
+        more = f"{likely}<br>{more}" if more else likely
     return (
         f'<div class="card{" first" if first else ""}"><div class="name">{escape(card.name)}</div>'
         f'<div class="value">{number(card.value)}<span>{escape(card.unit)}</span></div>{range_html}'

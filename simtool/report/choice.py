@@ -21,12 +21,12 @@ def pareto_figure(answer: Answer) -> go.Figure:
     done = [c for c in answer.candidates if c.metrics is not None and c.status != "pruned"]
     groups = (
         (
-            "simulated, meets the SLO",
+            "meets the SLO",
             [c for c in done if c.meets_slo is not False and c.status != "best"],
             SLATE,
             "circle",
         ),
-        ("simulated, misses the SLO", [c for c in done if c.meets_slo is False], WARM, "circle-open"),
+        ("misses the SLO", [c for c in done if c.meets_slo is False], WARM, "circle-open"),
         ("best", [answer.best], ACCENT, "star"),
     )
     front = _front([c for c in done if c.meets_slo is not False])
@@ -41,8 +41,8 @@ def pareto_figure(answer: Answer) -> go.Figure:
             marker={"color": colour, "symbol": symbol, "size": 17 if name == "best" else 9, "opacity": 0.9},
         )  # fmt: skip
     _add_pruned(figure, answer)
-    figure.update_xaxes(axis("output tokens/s per user (1000 / mean TPOT in ms)", rangemode="tozero"))
-    figure.update_yaxes(axis("output tokens/s per GPU, all GPUs of the plan counted", rangemode="tozero"))
+    figure.update_xaxes(axis("output tokens/s per user (1000 / mean TPOT ms)", rangemode="tozero"))
+    figure.update_yaxes(axis("output tokens/s per GPU (all of the plan's)", rangemode="tozero"))
     return figure
 
 
@@ -82,7 +82,7 @@ def _add_pruned(figure: go.Figure, answer: Answer) -> None:
     if not pruned or answer.question.objective != "throughput-per-gpu":
         return
     figure.add_scatter(
-        x=[0.0] * len(pruned), y=[c.bound for c in pruned], mode="markers", name="pruned (at its upper bound)",
+        x=[0.0] * len(pruned), y=[c.bound for c in pruned], mode="markers", name="pruned, at its bound",
         marker={"color": FAINT, "symbol": "line-ew-open", "size": 14, "line": {"width": 1.4}},
         text=[_hover(c, answer) for c in pruned], hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip

@@ -17,6 +17,7 @@
     const look = theme();
     const merged = { ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: look.soft },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: look.line, activecolor: look.soft },
       hoverlabel: { bgcolor: look.panel, bordercolor: look.line, align: "left", font: { color: look.ink, size: 13 } } };
     for (const key of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name))) {
       merged[key] = { ...look.axis, ...layout[key] };

@@ -1,0 +1,144 @@
+"""Bad input gives one clear error, the right exit code, and leaves nothing half-written."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from simtool.cli import run
+
+PLAN = ["plan", "llama-3.1-8b", "--devices", "1xh200"]
+
+
+def refuse(capsys, *arguments, code=2):
+    """Run the command and return what it says on stderr; nothing may reach stdout."""
+    assert run([str(argument) for argument in arguments]) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("ERROR") == 1, told.err
+    return " ".join(told.err.split())
+
+
+def test_unknown_command_and_flag(capsys):
+    assert "No such command" in refuse(capsys, "pln")
+    assert "No such option" in refuse(capsys, "plan", "--device", "8xh200")
+    assert "hint see simtool plan --help" in refuse(capsys, "plan", "--device", "8xh200")
+
+
+def test_missing_model_or_devices(capsys):
+    assert "model: is missing" in refuse(capsys, "plan", "--devices", "8xh200")
+    assert "devices: is missing" in refuse(capsys, "plan", "llama-3.1-8b")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--slo", "ttft:fast"], "ttft"),
+        (["--slo", "speed:3"], "speed"),
+        (["--request-rate", "0"], "request_rate"),
+        (["--gpu-memory-utilization", "90"], "gpu_memory_utilization"),
+        (["--num-prompts", "0"], "num_prompts"),
+        (["--input-len", "many"], "many"),
+        (["--objective", "best"], "objective"),
+        (["--kernel-library", "tvm"], "kernel_library"),
+        (["-tp", "0"], "tensor_parallel_size"),
+        (["-tp", "two"], "tensor_parallel_size"),
+        (["--set", "workload.rate=3"], "workload.rate: unknown key"),
+        (["--set", "nonsense"], "path=value"),
+        (["--devices", "8h200"], "did you mean"),
+        (["--devices", "8xh2000"], "h2000"),
+        (["--input-len", "200000"], "context"),
+        (["--trace", "absent.csv"], "absent.csv"),
+        (["--scenario", "absent.toml"], "absent.toml"),
+    ],
+)
+def test_a_bad_value_is_named(capsys, flags, words):
+    assert words in refuse(capsys, *PLAN, *flags)
+
+
+def test_unknown_model_says_where_the_names_are(capsys):
+    assert "simtool models" in refuse(capsys, "plan", "lama-3.1-8b", "--devices", "8xh200")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "t.csv"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00.0000000,nan,5\n", "t.csv"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00.0000000,10\n", "t.csv"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00.0000000,10,0\n", "t.csv"),
+        ("a,b,c\n1,2,3\n", "t.csv"),
+    ],
+)
+def test_a_bad_trace_is_refused(capsys, tmp_path, text, words):
+    trace = tmp_path / "t.csv"
+    trace.write_text(text)
+    assert words in refuse(capsys, *PLAN, "--trace", trace)
+    assert "t.csv" in refuse(capsys, "trace", "inspect", trace)
+
+
+def test_trace_and_synthetic_lengths_exclude_each_other(capsys, tmp_path):
+    trace = tmp_path / "t.csv"
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00.0000000,10,5\n")
+    assert "input_len" in refuse(capsys, *PLAN, "--trace", trace, "--input-len", "5")
+
+
+def test_a_truncated_plan_file(capsys, tmp_path):
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"model": "llama-3.1-8b", "cluster": "1xh2')
+    assert "not valid JSON" in refuse(capsys, "simulate", plan)
+    plan.write_bytes(b"\xff\xfe\x00")
+    assert "UTF-8" in refuse(capsys, "simulate", plan)
+    assert "cannot be read" in refuse(capsys, "simulate", tmp_path / "absent.json")
+
+
+def test_a_model_that_does_not_fit_is_infeasible_and_says_memory(capsys):
+    told = refuse(capsys, "plan", "llama-3.1-405b", "--devices", "1xl4", "--num-prompts", "4", code=1)
+    assert "infeasible" in told
+    assert "memory" in told
+
+
+def test_an_infeasible_question_as_json(capsys):
+    arguments = ["plan", "llama-3.1-405b", "--devices", "1xl4", "--num-prompts", "4", "--json"]
+    assert run(arguments) == 1
+    told = capsys.readouterr()
+    import json
+
+    assert json.loads(told.out)["plan"] is None
+    assert "memory" in told.err
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    told = refuse(capsys, *PLAN, "--num-prompts", "4", "--out", tmp_path / "file" / "out")
+    assert "output folder cannot be written" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_refused(capsys, tmp_path):
+    tmp_path.chmod(0o500)
+    assert "cannot be written" in refuse(capsys, *PLAN, "--num-prompts", "4", "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_nothing(tmp_path, stop):
+    code = (
+        "import sys, time\nfrom simtool import cli, cli_plan\n"
+        "def slow(*_):\n    print('started', file=sys.stderr, flush=True)\n    time.sleep(60)\n"
+        "cli_plan._answer = slow\ncli.main()\n"
+    )
+    command = [sys.executable, "-c", code, *PLAN, "--out", str(tmp_path / "out")]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    assert child.stderr.readline() == "started\n"
+    time.sleep(0.05)
+    child.send_signal(stop)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert (out, err) == ("", "interrupted; nothing was written\n")
+    assert list(tmp_path.iterdir()) == []
