@@ -21,6 +21,7 @@ from simtool.calibration.fit_family import INTERVAL, FittedFamily, fit_family
 from simtool.calibration.measurements import Measurements
 from simtool.errors import InputError, SimtoolError
 from simtool.hardware.device import Device, load_device
+from simtool.hardware.profile_choice import computes_in
 from simtool.hardware.profile_file import (
     FitEntry,
     LawEntry,
@@ -52,16 +53,9 @@ class Fitted:
     note: str = ""
 
 
-def peak_of(device: Device, family: str, dtype: str) -> float:
-    """The compute peak a family's kernels run against: attention computes in bf16, weight-only formats too."""
-    if "attention" in family or "mla" in family or dtype in ("int4", "mxfp4", "int8_wo"):
-        return device.peak_flops("bf16")
-    return device.peak_flops({"fp8_block": "fp8"}.get(dtype, dtype))
-
-
 def fit_rows(device: Device, library: str, rows: Measurements) -> Fitted:
     """Fit one family and dtype of one device and library."""
-    peak = peak_of(device, rows.family, rows.dtype)
+    peak = device.peak_flops(computes_in(rows.family, rows.dtype))
     fit = fit_family(rows, peak, device.hbm_bytes_per_s, SEED)
     return Fitted(device=device, library=library, rows=rows, fit=fit)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simtool.errors import InputError
 from simtool.hardware.device import Device
 from simtool.hardware.fitted_work import FAMILY_TERMS
+from simtool.hardware.profile_choice import computes_in
 
 Array = NDArray[np.float64]
 
@@ -106,8 +107,9 @@ def refuse_bad_rows(rows: Measurements, device: Device) -> Measurements:
         finite &= np.isfinite(column) & (column >= 0)
     positive = finite & (np.where(finite, rows.seconds, 1.0) > 0)
     safe = {name: np.where(positive, column, 1.0) for name, column in rows.dims.items()}
-    stored = {"fp8_block": "fp8", "int8_wo": "bf16"}.get(rows.dtype, rows.dtype)
-    peak = device.peak_flops("fp8" if "attention" in rows.family and "fp8" in device.flops else stored)
+    # attention over an FP8 cache may multiply in FP8, whatever its own law is fitted against
+    narrow = rows.family not in ("gemm", "moe") and "fp8" in device.flops
+    peak = device.peak_flops("fp8" if narrow else computes_in(rows.family, rows.dtype))
     least = FAMILY_TERMS[rows.family].work(safe, rows.dtype).flops / (FASTER_THAN_PEAK * peak)
     possible = positive & (np.where(positive, rows.seconds, np.inf) >= least)
     refused = []

@@ -15,7 +15,7 @@ from simtool.hardware.cost import Cost, Provenance
 from simtool.hardware.device import Device, load_device
 from simtool.hardware.fitted_residual import TOLERATED_OCTAVES
 from simtool.hardware.fitted_work import FAMILY_TERMS, STORED_BYTES, Dims
-from simtool.hardware.profile_choice import Choice, choose
+from simtool.hardware.profile_choice import Choice, choose, computes_in
 from simtool.hardware.profile_file import FamilyFit, KernelProfile, load_shipped_profiles
 from simtool.hardware.roofline import RooflineLaw, Work, floor_seconds
 from simtool.models.operators import Operator
@@ -61,6 +61,8 @@ class FittedCostModel:
         return self._bare(operator)
 
     def _choice(self, family: str, dtype: str) -> Choice | None:
+        if dtype not in STORED_BYTES:
+            raise InputError(dtype, "is no known operator dtype", f"one of {', '.join(sorted(STORED_BYTES))}")
         key = (family, dtype)
         if key not in self.choices:
             self.choices[key] = choose(self.device, self.library, family, dtype, self.profiles, self.devices)
@@ -70,7 +72,7 @@ class FittedCostModel:
         launches = max(operator.launches, 1) if operator.family in MEMORY_BOUND else 1
         dims = _float_dims(operator, launches)
         fit, terms = choice.fit, FAMILY_TERMS[choice.fit.family]
-        work = terms.work(dims, _stored_dtype(operator.dtype, fit, weight_only=choice.weight_only))
+        work = terms.work(dims, choice.stored)
         peak, bandwidth = self._rates(choice)
         seconds = fit.law.seconds(work, peak, bandwidth)
         outside = np.full(len(seconds), np.inf)
@@ -98,24 +100,21 @@ class FittedCostModel:
     def _rates(self, choice: Choice) -> tuple[float, float]:
         """Peak FLOP/s and bytes/s to use with a fit: its own, scaled by the two devices' specification ratios."""
         fit = choice.fit
-        if choice.same_device:
-            return fit.peak_flops, fit.bandwidth_bytes_per_s
         source = self.devices[fit.device]
-        compute = "bf16" if choice.weight_only else {"fp8_block": "fp8", "int8_wo": "bf16"}.get(fit.dtype, fit.dtype)
-        ratio = self.device.peak_flops(compute) / source.peak_flops(compute)
+        ratio = self.device.peak_flops(choice.compute) / source.peak_flops(choice.fit_compute)
         return fit.peak_flops * ratio, fit.bandwidth_bytes_per_s * self.device.hbm_bytes_per_s / source.hbm_bytes_per_s
 
     def _floor(self, operator: Operator) -> Array:
         flops, moved = np.broadcast_arrays(operator.flops, operator.hbm_bytes)
-        compute = self.device.peak_flops("bf16" if "attention" in operator.family else operator.dtype)
-        return floor_seconds(Work(flops=flops, hbm_bytes=moved), compute, self.device.hbm_bytes_per_s)
+        peak = self.device.peak_flops(computes_in(operator.family, operator.dtype))
+        return floor_seconds(Work(flops=flops, hbm_bytes=moved), peak, self.device.hbm_bytes_per_s)
 
     def _bare(self, operator: Operator) -> Cost:
         """A kernel without any profile: the default law on the operator's own FLOPs and bytes."""
         memory_bound = operator.family in MEMORY_BOUND
         law = ELEMENTWISE_LAW if memory_bound else DEFAULT_LAW
         flops, moved = np.broadcast_arrays(operator.flops, operator.hbm_bytes)
-        dtype = "bf16" if operator.family != "gemm" and operator.family != "moe" else operator.dtype
+        dtype = computes_in(operator.family, operator.dtype)
         launches = max(operator.launches, 1)
         share = Work(flops=flops / launches, hbm_bytes=moved / launches)
         seconds = law.seconds(share, self.device.peak_flops(dtype), self.device.hbm_bytes_per_s) * launches
@@ -152,17 +151,6 @@ def _float_dims(operator: Operator, launches: int) -> Dims:
         ratio = operator.flops / np.maximum(per_matrix, 1.0)
         dims["matrices"] = np.where(per_matrix > 0, np.clip(np.round(ratio), 2.0, 3.0), 3.0)
     return dims
-
-
-def _stored_dtype(dtype: str, fit: FamilyFit, *, weight_only: bool) -> str:
-    """The dtype to count bytes with. Weight-only pricing counts small weights but no quantised activations."""
-    if weight_only:
-        return {"fp8": "int8_wo", "fp8_block": "int8_wo", "int8": "int8_wo", "nvfp4": "mxfp4", "fp4": "mxfp4"}.get(
-            dtype, dtype
-        )
-    if STORED_BYTES.get(dtype) is None:
-        raise InputError(dtype, "is no known operator dtype", f"one of {', '.join(sorted(STORED_BYTES))}")
-    return fit.dtype
 
 
 def _interval(

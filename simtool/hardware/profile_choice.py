@@ -23,20 +23,34 @@ SAME_WIDTH: Mapping[str, tuple[str, ...]] = {
     "fp4": ("fp4", "mxfp4"),
 }
 SAME_KERNELS = frozenset({("bf16", "fp16"), ("fp8_block", "fp8"), ("fp8", "fp8_block")})
+# Bytes of a dtype when it is only stored: no activation is quantised.
+WEIGHT_ONLY: Mapping[str, str] = {
+    "fp16": "bf16",
+    "fp32": "bf16",
+    "fp8": "int8_wo",
+    "fp8_block": "int8_wo",
+    "int8": "int8_wo",
+    "nvfp4": "mxfp4",
+    "fp4": "mxfp4",
+}
 LIBRARY_ORDER = ("vllm", "sglang", "trtllm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A fit to price with. own: same device and library and the asked dtype, so its interval holds as it is.
+    """A fit to price with, and how.
 
-    same_device: the efficiencies are the device's own. dtype: the storage dtype to count bytes with.
+    own: same device and library and the asked dtype, so its interval holds as it is. same_device: the efficiencies are
+    the device's own. stored: the dtype to count bytes with. compute, fit_compute: the dtypes whose peaks on this device
+    and on the fit's device give the compute ratio.
     """
 
     fit: FamilyFit
     own: bool
     same_device: bool
-    weight_only: bool
+    stored: str
+    compute: str
+    fit_compute: str
     reason: str
 
 
@@ -48,20 +62,36 @@ def choose(
     profiles: tuple[KernelProfile, ...],
     devices: Mapping[str, Device],
 ) -> Choice | None:
-    """The best available fit for the operator, or None when no profile has the family at all."""
-    aliases = SAME_WIDTH.get(dtype, (dtype, "bf16"))
+    """The best available fit for the operator, or None when no profile has the family at all.
+
+    First the same storage width, nearest device first; then a native narrow dtype by its half-rate neighbour (FP4 from
+    FP8); last the 16-bit fit with small weights (weight-only kernels, as engines run dtypes a device lacks).
+    """
+    aliases = SAME_WIDTH.get(dtype, (dtype,))
     if family == "moe" and dtype == "fp8":  # published FP8 experts are block-scaled (DeepSeek, Qwen3, MiniMax)
         aliases = SAME_WIDTH["fp8_block"]
-    for profile in _by_nearness(device, library, profiles, devices):
+    near = list(_by_nearness(device, library, profiles, devices))
+    for profile in near:
         for alias in aliases:
             fit = profile.fits.get((family, alias))
             if fit is not None and _comparable(device, devices[profile.device], alias):
-                return _described(fit, device, library, dtype, weight_only=False)
-    for profile in _by_nearness(device, library, profiles, devices):
-        fit = profile.fits.get((family, "bf16"))
-        if fit is not None:
-            return _described(fit, device, library, dtype, weight_only=dtype not in ("bf16", "fp16", "fp32"))
+                compute = computes_in(family, alias)
+                return _described(fit, device, library, dtype, fit.dtype, compute, compute)
+    native_fp4 = dtype in ("nvfp4", "fp4") and device.compute_dtype(dtype) == "fp4" and family in ("gemm", "moe")
+    wider = [("fp8", "nvfp4", "fp4")] if native_fp4 else []
+    for source, stored, compute in [*wider, ("bf16", WEIGHT_ONLY.get(dtype, dtype), "bf16")]:
+        for profile in near:
+            fit = profile.fits.get((family, source))
+            if fit is not None:
+                return _described(fit, device, library, dtype, stored, compute, source)
     return None
+
+
+def computes_in(family: str, dtype: str) -> str:
+    """The dtype whose peak a family's kernels run against: attention computes in bf16, weight-only formats too."""
+    if family not in ("gemm", "moe") or dtype in ("int4", "mxfp4", "int8_wo"):
+        return "bf16"
+    return {"fp8_block": "fp8"}.get(dtype, dtype)
 
 
 def _comparable(device: Device, source: Device, dtype: str) -> bool:
@@ -72,7 +102,9 @@ def _comparable(device: Device, source: Device, dtype: str) -> bool:
     return device.compute_dtype(stored) == source.compute_dtype(stored)
 
 
-def _described(fit: FamilyFit, device: Device, library: str, dtype: str, *, weight_only: bool) -> Choice:
+def _described(
+    fit: FamilyFit, device: Device, library: str, dtype: str, stored: str, compute: str, fit_compute: str
+) -> Choice:
     same_device = fit.device == device.name
     exact = fit.dtype == dtype or (fit.dtype, dtype) in SAME_KERNELS
     reasons = []
@@ -80,14 +112,23 @@ def _described(fit: FamilyFit, device: Device, library: str, dtype: str, *, weig
         reasons.append(f"transferred from {fit.device} by specification ratios")
     if fit.library != library:
         reasons.append(f"no {library} table, {fit.library}'s used")
-    if weight_only:
-        reasons.append(f"{dtype} weights widened to bf16: small weights read, bf16 compute")
+    if compute != fit_compute:
+        reasons.append(f"{dtype} priced as {fit.dtype} at the {compute} peak")
+    elif stored != fit.dtype:
+        reasons.append(f"{dtype} widened to bf16: small weights or cache read, bf16 compute")
     elif not exact:
         reasons.append(f"{dtype} priced as {fit.dtype}")
     if fit.note:
         reasons.append(fit.note)
-    own = same_device and fit.library == library and exact
-    return Choice(fit=fit, own=own, same_device=same_device, weight_only=weight_only, reason="; ".join(reasons))
+    return Choice(
+        fit=fit,
+        own=same_device and fit.library == library and exact,
+        same_device=same_device,
+        stored=stored,
+        compute=compute,
+        fit_compute=fit_compute,
+        reason="; ".join(reasons),
+    )
 
 
 def _by_nearness(

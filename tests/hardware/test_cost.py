@@ -9,11 +9,12 @@ from simtool.errors import InputError
 from simtool.hardware.cluster import parse_cluster
 from simtool.hardware.device import device_names, load_device
 from simtool.hardware.fitted import FittedCostModel, load_cost_model
+from simtool.hardware.fitted_work import STORED_BYTES
 from simtool.models.lowering_kernels import elementwise
 from simtool.models.operators import Operator
-from simtool.models.quantization import bytes_per_element
 
 DTYPES = ("bf16", "fp16", "fp8", "int8", "int4", "mxfp4", "nvfp4")
+STATED_BY_TABLES = ("fp8_block", "int8_wo")
 
 
 def model_of(device: str, library: str = "vllm") -> FittedCostModel:
@@ -31,7 +32,7 @@ def column(*values: float) -> np.ndarray:
 
 def gemm(m: np.ndarray, n: float, k: float, dtype: str = "bf16") -> Operator:
     dims = {"m": m, "n": np.full(m.shape, n), "k": np.full(m.shape, k)}
-    moved = (m > 0) * n * k * bytes_per_element(dtype) + 2 * m * (n + k)
+    moved = (m > 0) * n * k * STORED_BYTES[dtype] + 2 * m * (n + k)
     return Operator(name="g", family="gemm", count=1, dtype=dtype, dims=dims, flops=2 * m * n * k, hbm_bytes=moved)
 
 
@@ -104,7 +105,7 @@ def test_any_decode_has_a_finite_price(h200: FittedCostModel, batch: float, leng
 )
 def test_every_device_and_library_prices_every_family(device: str, library: str) -> None:
     model = model_of(device, library)
-    for dtype in DTYPES:
+    for dtype in DTYPES + STATED_BY_TABLES:
         for operator in (gemm(column(1, 64, 4096), 8192, 8192, dtype), experts(column(1, 64, 4096), dtype)):
             cost = model.price(operator)
             assert np.all(np.isfinite(cost.seconds)), (operator.family, dtype)
@@ -220,3 +221,11 @@ def test_an_unknown_dtype_is_refused(h200: FittedCostModel) -> None:
     )
     with pytest.raises(InputError, match="dtype"):
         h200.price(broken)
+
+
+def test_native_fp4_is_faster_than_fp8_where_the_device_has_it() -> None:
+    model = model_of("b200")
+    for m in (4.0, 16384.0):
+        narrow, wide = (model.price(gemm(column(m), 16384, 16384, dtype)) for dtype in ("nvfp4", "fp8"))
+        assert narrow.seconds < 0.8 * wide.seconds
+        assert narrow.provenance == "transferred"
