@@ -78,7 +78,10 @@ def place_layers(machines: Sequence[Machine], layers: int) -> Placement:
         scope="flow of all placements of contiguous layer ranges, staggered ones included",
     )
     return Placement(
-        stages=tuple(best), flow=flow, baseline_flow=stage_flow(first, machines) if first else 0.0, certificate=certificate
+        stages=tuple(best),
+        flow=flow,
+        baseline_flow=stage_flow(first, machines) if first else 0.0,
+        certificate=certificate,
     )
 
 

@@ -93,15 +93,24 @@ def _pools(question: Question, group: DeviceGroup, moe: bool) -> Iterator[Pool]:
 
 
 def _parallels(question: Question, most: int, node: int, moe: bool) -> Iterator[Parallel]:
-    """Degrees asked for, or all that fit on `most` devices. DP attention and EP are tried on experts only."""
+    """Degrees asked for, or all that fit on `most` devices: inside one node, or on whole nodes (what operators deploy).
+
+    DP attention and EP are tried on experts only.
+    """
     space = question.space
     for tp in space.tp or range(1, node + 1):
         for pp in space.pp or range(1, most // tp + 1):
             for dp in space.dp or (range(1, most // (tp * pp) + 1) if moe else (1,)):
                 ranks = tp * dp
                 divisors = [ep for ep in range(1, ranks + 1) if ranks % ep == 0]
+                if not (space.tp or space.pp or space.dp) and not _whole_nodes(tp * pp * dp, node):
+                    continue
                 for ep in space.ep or (divisors if moe else (1,)):
                     yield Parallel(tp=tp, pp=pp, dp=dp, ep=ep)
+
+
+def _whole_nodes(devices: int, node: int) -> bool:
+    return devices <= node or devices % node == 0
 
 
 def _replicated(
