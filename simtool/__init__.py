@@ -100,9 +100,9 @@ def plan(question: Question, *, progress: Callable[[str], None] | None = None) -
 
     Raises InputError for a malformed question and InfeasibleError where no plan can answer it.
     """
-    from simtool.planners.search import plan as search
+    from simtool.choosing import choose
 
-    return search(question, progress=progress)
+    return choose(question, progress)
 
 
 def simulate(plan: Plan, workload: Workload, *, exact_steps: bool = False, record_steps: bool = False) -> Result:

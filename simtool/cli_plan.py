@@ -36,10 +36,14 @@ def plan(
     from simtool.files import output_folder
 
     asked = asked_scenario(scenario, given, settings, model)
-    if pareto or capacity:
-        from simtool import cli_front
+    if pareto:
+        from simtool.cli_front import front
 
-        return cli_front.front(asked, pareto, json) if pareto else cli_front.capacity(asked, json)
+        return front(asked, pareto, json)
+    if capacity:
+        from simtool.cli_front import capacity as find_capacity
+
+        return find_capacity(asked, _answer(asked, json), json)
     with output_folder(out) if out else nullcontext() as building:
         answer = _answer(asked, json)
         if building:
@@ -55,14 +59,14 @@ def plan(
 def _answer(asked: Scenario, json: bool) -> Answer:
     """Ask the planner. An infeasible question is told as JSON too where JSON was asked for."""
     from simtool.asking import question_of
+    from simtool.choosing import choose
     from simtool.errors import InfeasibleError
-    from simtool.planners.search import plan as search
     from simtool.terminal import print_json, progress
 
     question = question_of(asked)
     try:
         with progress("searching") as say:
-            return search(question, progress=say)
+            return choose(question, say)
     except InfeasibleError as error:
         if json:
             from simtool.json_text import json_text

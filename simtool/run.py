@@ -13,6 +13,7 @@ from simtool.metrics import Result, Slo, serving_metrics
 from simtool.models.config import load_architecture
 from simtool.plan import Plan
 from simtool.simulator.compile import compile_engine
+from simtool.simulator.engine import EngineSpec
 from simtool.simulator.host import load_host
 from simtool.simulator.run import simulate_engines
 from simtool.workload import Workload
@@ -36,16 +37,20 @@ def simulate(plan: Plan, workload: Workload, *, exact_steps: bool = False, recor
 
     Raises InfeasibleError where the model does not fit and InputError where an engine cannot run its pool.
     """
+    engines = engines_of(plan, workload)
+    return simulate_engines(engines, workload, router=plan.router, exact_steps=exact_steps, record_steps=record_steps)
+
+
+def engines_of(plan: Plan, workload: Workload) -> list[EngineSpec]:
+    """The compiled engine of each replica; windowed and recurrent layers' memory is judged at the mean request."""
     architecture = load_architecture(plan.model, plan.weight_dtype)
     hardware, host = plan_hardware(plan), load_host(plan.kernel_library)
     lengths = workload.input_tokens.astype(np.int64) + workload.output_tokens
-    engines = []
+    engines: list[EngineSpec] = []
     for pool in plan.pools:
         spec = compile_engine(architecture, pool, hardware, host=host, sequence_tokens=int(lengths.mean()))
         engines += [spec] * pool.replicas
-    return simulate_engines(
-        engines, workload, router=plan.router, exact_steps=exact_steps, record_steps=record_steps
-    )
+    return engines
 
 
 def run_plan(

@@ -11,7 +11,8 @@ import numpy as np
 from simtool.errors import InputError
 from simtool.metrics import Slo, serving_metrics
 from simtool.plan import Plan
-from simtool.run import simulate
+from simtool.run import engines_of
+from simtool.simulator.run import simulate_engines
 from simtool.traces import mean_rate, scale_to_rate
 from simtool.workload import Workload
 
@@ -29,9 +30,9 @@ class SweepPoint:
 
 def sweep_load(plan: Plan, workload: Workload, slo: Slo, values: Sequence[float]) -> list[SweepPoint]:
     """The plan at each load: requests in flight where the workload is a closed loop, requests a second elsewhere."""
-    points = []
+    points, engines = [], engines_of(plan, workload)
     for value in values:
-        metrics = serving_metrics(simulate(plan, at_load(workload, value)), slo)
+        metrics = serving_metrics(simulate_engines(engines, at_load(workload, value), router=plan.router), slo)
         points.append(SweepPoint(value=value, metrics=metrics))
     return points
 

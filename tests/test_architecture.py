@@ -15,7 +15,7 @@ LAYERS = (
     {"hardware"},
     {"simulator"},
     {"planners"},
-    {"plan_file", "scenario", "explaining", "run", "sweep", "asking", "timeline", "azure_file"},
+    {"plan_file", "scenario", "explaining", "run", "sweep", "asking", "choosing", "timeline", "azure_file"},
     {"report"},
     {"outputs", "terminal"},
     {"cli", "cli_options", "cli_plan", "cli_front", "cli_simulate", "cli_sweep", "cli_explain", "cli_trace", "cli_catalogue"},
