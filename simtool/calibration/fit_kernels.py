@@ -222,7 +222,7 @@ def report_lines() -> list[str]:
                 f"{fit.device:13}{fit.library:8}{fit.family:18}{fit.dtype:10}{e.in_sample_points + e.held_out_points:7}"
             )
             row += "".join(f"{100 * share:7.1f}%" for share in shares)
-            lines.append(f"{row}{100 * e.coverage_80:6.0f}%  {fit.table}")
+            lines.append(f"{row}{100 * e.coverage_80:6.0f}%  {fit.table[:60]}")
     return lines
 
 
@@ -236,13 +236,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.report:
             print("\n".join(report_lines()))
-        if options.data is None and options.out is None:
-            return 0 if options.report else 2
-        if options.data is None or options.out is None:
+        if options.data is not None and options.out is not None:
+            for path in write_profiles(fit_all(options.data), options.out):
+                print(path)
+        elif options.data is not None or options.out is not None or not options.report:
             raise InputError("--data/--out", "are given together", "both, or --report alone")
-        for path in write_profiles(fit_all(options.data), options.out):
-            print(path)
-    except SimtoolError as error:
+    except (SimtoolError, OSError) as error:
         print(f"ERROR {error}", file=sys.stderr)
         return 2
     return 0
