@@ -23,20 +23,31 @@ class CheckError(SimtoolError):
 
 def check_plan(plan: Plan, backend: Backend) -> None:
     """All pools together fit the cluster, every stage has its layers, and every TP group sits inside one node."""
-    devices: list[str] = []  # one entry a device, on purpose
     for pool in plan.pools:
         _check_stages(pool, backend.architecture)
-        for _ in range(pool.replicas):
-            for stage in range(pool.parallel.pp):
-                name = pool.stage_devices[stage] if pool.stage_devices else pool.device
-                devices.extend([name] * (pool.parallel.tp * pool.parallel.dp))
+    check_shared([plan], backend)
+
+
+def check_shared(plans: Sequence[Plan], backend: Backend) -> None:
+    """The pools of several plans fit the cluster side by side; layers are not judged, for models differ."""
     known = {group.device: group for group in backend.groups}
+    pools = [pool for plan in plans for pool in plan.pools]
+    devices = [name for pool in pools for name in _device_names(pool)]  # one entry a device, on purpose
     for name in devices:
         if name not in known:
             raise CheckError("known-device", f"{name} is not in the cluster")
         if sum(other == name for other in devices) > known[name].count:
             raise CheckError("devices", f"more {name} than the {known[name].count} of the cluster")
-    _check_nodes(plan, backend)
+    _check_nodes(pools, backend)
+
+
+def _device_names(pool: Pool) -> list[str]:
+    names: list[str] = []
+    for _ in range(pool.replicas):
+        for stage in range(pool.parallel.pp):
+            name = pool.stage_devices[stage] if pool.stage_devices else pool.device
+            names.extend([name] * (pool.parallel.tp * pool.parallel.dp))
+    return names
 
 
 def _check_stages(pool: Pool, arch: ModelArchitecture) -> None:
@@ -56,12 +67,12 @@ def _check_stages(pool: Pool, arch: ModelArchitecture) -> None:
         raise CheckError("experts", f"ep={p.ep} does not divide {p.tp * p.dp} ranks")
 
 
-def _check_nodes(plan: Plan, backend: Backend) -> None:
+def _check_nodes(pools: Sequence[Pool], backend: Backend) -> None:
     """Place TP groups node by node, largest first (first fit), so that none crosses a node."""
     for group in backend.groups:
         free = [size for number, size in group.nodes for _ in range(number)]
         wanted: list[int] = []
-        for pool in plan.pools:
+        for pool in pools:
             for stage in range(pool.parallel.pp):
                 name = pool.stage_devices[stage] if pool.stage_devices else pool.device
                 if name == group.device:

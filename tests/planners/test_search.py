@@ -1,0 +1,206 @@
+"""Search: equal to brute force, never worse than the baseline, honest about what it left open and why it failed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from simtool.errors import InfeasibleError, InputError
+from simtool.metrics import Slo
+from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
+from simtool.planners.baseline import baseline
+from simtool.planners.evaluate import meets, simulate_plan
+from simtool.planners.legal import RULES, Setting, broken_rule, model_limits
+from simtool.planners.objective import OBJECTIVES, maximised, objective_value
+from simtool.planners.pareto import pareto
+from simtool.planners.question import Space
+from simtool.planners.search import Budget, plan
+from simtool.planners.space import enumerate_plans
+from simtool.planners.sweep import at_rate, capacity, sweep
+from tests.planners import standin
+
+SLO = Slo(ttft_s=0.15, tpot_s=0.012, attainment=0.9)
+
+
+def _all_runs(question, tool):
+    proposals, _ = enumerate_plans(question, tool)
+    runs = [simulate_plan(tool, p.plan, [p.spec], question.workload, question.slo) for p in proposals]
+    return proposals, runs
+
+
+def test_plan_equals_brute_force_in_every_objective():
+    tool = standin.backend(fast=2)
+    base = standin.question(standin.workload(n=20, concurrency=6), slo=SLO)
+    proposals, runs = _all_runs(base, tool)
+    assert any(meets(run, SLO) for run in runs)
+    assert not all(meets(run, SLO) for run in runs)
+    for objective in OBJECTIVES:
+        values = [objective_value(objective, run.outcome) for run in runs if meets(run, SLO)]
+        best = max(values) if maximised(objective) else min(values)
+        answer = plan(replace(base, objective=objective), backend=tool)
+        assert answer.best.objective == pytest.approx(best), objective
+        assert answer.gap == 0
+        assert answer.simulated + answer.pruned == answer.legal == len(proposals)
+        first = runs[baseline(proposals)]
+        if meets(first, SLO):
+            own = objective_value(objective, first.outcome)
+            assert answer.best.objective >= own if maximised(objective) else answer.best.objective <= own
+
+
+def test_search_prunes_and_states_intervals():
+    tool = standin.backend(fast=4)
+    answer = plan(standin.question(standin.workload(n=30, concurrency=8)), backend=tool)
+    assert answer.pruned > answer.simulated
+    low, high = answer.intervals["output_throughput"]
+    assert low <= answer.best.metrics["output_throughput"] <= high
+    assert low < high
+    assert {c.status for c in answer.candidates} >= {"best", "pruned"}
+
+
+def test_a_budget_leaves_a_stated_gap():
+    tool = standin.backend(fast=4)
+    question = standin.question(standin.workload(n=30, concurrency=8))
+    closed = plan(question, backend=tool)
+    early = plan(question, backend=tool, budget=Budget(max_simulations=1))
+    assert early.simulated == 1
+    assert early.gap > 0
+    assert early.best.objective <= closed.best.objective <= early.best.objective * (1 + early.gap) * (1 + 1e-9)
+
+
+def test_same_question_same_answer():
+    tool = standin.backend(fast=4)
+    question = standin.question(standin.workload(n=30, concurrency=8))
+    first, second = plan(question, backend=tool), plan(question, backend=tool)
+    assert first.best == second.best
+    assert first.candidates == second.candidates
+
+
+def test_knobs_that_nothing_reaches_are_simulated_once():
+    tool = standin.backend(fast=1, weights=1000.0)
+    space = Space(max_num_seqs=(16, 32, 64), max_num_batched_tokens=(512,))
+    answer = plan(standin.question(standin.workload(n=20, concurrency=4), space=space), backend=tool)
+    assert answer.legal == 3
+    assert answer.simulated == 1
+
+
+def test_a_missed_slo_says_by_how_much_and_what_would_be_met():
+    tool = standin.backend(fast=2)
+    question = standin.question(standin.workload(n=20, concurrency=6), slo=Slo(ttft_s=1e-3, attainment=0.9))
+    with pytest.raises(InfeasibleError) as caught:
+        plan(question, backend=tool)
+    assert caught.value.constraint == "slo ttft"
+    limit_ms = float(caught.value.relaxation.split("ttft:")[1].split(" ")[0])
+    relaxed = replace(question, slo=Slo(ttft_s=limit_ms / 1e3, attainment=0.9))
+    assert plan(relaxed, backend=tool).best.meets_slo
+
+
+def test_out_of_memory_is_not_a_missed_slo():
+    tool = standin.backend(fast=2, weights=50000.0)
+    question = standin.question(standin.workload(n=5), slo=Slo(ttft_s=1e-3))
+    with pytest.raises(InfeasibleError, match="memory"):
+        plan(question, backend=tool)
+
+
+def test_a_request_that_fits_no_cache_is_named():
+    tool = standin.backend(fast=1)
+    with pytest.raises(InfeasibleError, match="kv-capacity"):
+        plan(standin.question(standin.workload(n=3, inputs=4000)), backend=tool)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "speed"},
+        {"slo": Slo(ttft_s=1.0, attainment=0.0)},
+        {"objective": "goodput-per-gpu"},
+        {"space": Space(tp=(0,))},
+        {"space": Space(router=("random",))},
+    ],
+)
+def test_malformed_questions_are_input_errors(changes):
+    with pytest.raises(InputError):
+        plan(standin.question(standin.workload(n=3), **changes), backend=standin.backend())
+
+
+def _pool(**changes) -> Pool:
+    scheduler = changes.pop("scheduler", {})
+    replicas = changes.pop("replicas", 1)
+    knobs = Scheduler(**{"max_num_seqs": 32, "max_num_batched_tokens": 512, **scheduler})
+    return Pool(device="fast", replicas=replicas, parallel=Parallel(**changes), scheduler=knobs, kv=KvPolicy())
+
+
+@pytest.mark.parametrize(
+    ("rule", "moe", "changes"),
+    [
+        ("devices", False, {"replicas": 5}),
+        ("node-boundary", False, {"tp": 8}),
+        ("heads", False, {"tp": 3}),
+        ("layers", False, {"pp": 9}),
+        ("layers", False, {"pp": 2, "layers_per_stage": (3, 4)}),
+        ("data-parallel", False, {"dp": 2}),
+        ("expert-degree", False, {"tp": 2, "ep": 2}),
+        ("expert-degree", True, {"tp": 4, "ep": 2}),
+        ("experts", True, {"dp": 3, "ep": 3}),
+        ("kernel-library", False, {"scheduler": {"scheduling": "static"}}),
+        ("kernel-library", False, {"scheduler": {"max_num_batched_tokens": 16}}),
+    ],
+)
+def test_each_rule_has_a_name_and_a_message(rule, moe, changes):
+    tool = standin.backend(fast=16 if rule == "layers" else 4, moe=moe)
+    group = tool.groups[0]
+    if rule == "node-boundary":
+        group = replace(group, nodes=((4, 4),))
+    setting = Setting(limits=model_limits(tool.architecture), group=group, library="vllm", quantised_on_load=False)
+    assert broken_rule(_pool(), setting) is None
+    name, message = broken_rule(_pool(**changes), setting)
+    assert name == rule
+    assert message
+    assert rule in {known.name for known in RULES}
+
+
+def test_quantisation_blocks_stay_whole():
+    tool = standin.backend(fast=8)
+    limits = replace(
+        model_limits(tool.architecture), expert_widths=(1536,), expert_block=128, experts=(8,), heads=(64,)
+    )
+    setting = Setting(limits=limits, group=tool.groups[0], library="vllm", quantised_on_load=False)
+    assert broken_rule(_pool(tp=4), setting) is None
+    name, message = broken_rule(_pool(tp=8), setting)
+    assert name == "quantisation-block"
+    assert "128" in message
+
+
+def test_pareto_equals_brute_force():
+    tool = standin.backend(fast=2)
+    question = standin.question(standin.workload(n=20, concurrency=6))
+    front = pareto(question, "throughput-per-gpu", "tpot", backend=tool)
+    _, runs = _all_runs(question, tool)
+    points = {(objective_value("throughput-per-gpu", r.outcome), objective_value("tpot", r.outcome)) for r in runs}
+    wanted = {p for p in points if not any(q != p and q[0] >= p[0] and q[1] <= p[1] for q in points)}
+    assert {(point.a, point.b) for point in front.front} == wanted
+    assert len(front.front) + len(front.others) == len(runs)
+
+
+def test_capacity_brackets_the_rate():
+    tool = standin.backend(fast=1)
+    pool = _pool()
+    chosen = Plan(model="toy", cluster="1xfast", pools=(pool,))
+    work = standin.workload(n=40, rate=10.0)
+    found = capacity(chosen, work, SLO, backend=tool, close=0.05)
+    assert found.met_rate < found.missed_rate <= found.met_rate * 1.06
+    spec = tool.compile(chosen, pool)
+    assert meets(simulate_plan(tool, chosen, [spec], at_rate(work, found.met_rate), SLO), SLO)
+    assert not meets(simulate_plan(tool, chosen, [spec], at_rate(work, found.missed_rate), SLO), SLO)
+    with pytest.raises(InfeasibleError, match="slo"):
+        capacity(chosen, work, Slo(ttft_s=1e-4), backend=tool)
+    with pytest.raises(InputError):
+        capacity(chosen, standin.workload(n=4), SLO, backend=tool)
+
+
+def test_sweep_gives_a_point_a_load():
+    tool = standin.backend(fast=1)
+    chosen = Plan(model="toy", cluster="1xfast", pools=(_pool(),))
+    points = sweep(chosen, standin.workload(n=20, rate=5.0), SLO, backend=tool, rates=(2.0, 50.0), concurrencies=(1, 8))
+    assert [point.load for point in points] == [2.0, 50.0, 1.0, 8.0]
+    assert points[0].metrics["mean_ttft_ms"] <= points[1].metrics["mean_ttft_ms"]
