@@ -14,7 +14,7 @@ from simtool.workload import Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceGroup:
-    """All devices of one type in a cluster: (number of nodes, devices in each) pairs, and what a device costs an hour."""
+    """All devices of one type: (number of nodes, devices in each) pairs, and what a device costs an hour."""
 
     device: str
     nodes: tuple[tuple[int, int], ...]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class Prices:
 
 
 def work_bound(demand: Demand, fleet: Sequence[tuple[StepFloor, int]]) -> tuple[float, Prices]:
-    """Least seconds that `fleet` ((floor, replicas) each) needs for the demand's work, and the prices that prove it."""
+    """Least seconds that `fleet` ((floor, replicas) each) needs for the work, and the prices that prove it."""
     widths = [len(floor.pair_s) for floor, _ in fleet]
     in_flight = min(demand.concurrency, sum(floor.in_flight * replicas for floor, replicas in fleet))
     columns = [_first_columns(index, floor, widths) for index, (floor, _) in enumerate(fleet)]
@@ -62,7 +63,7 @@ def work_bound(demand: Demand, fleet: Sequence[tuple[StepFloor, int]]) -> tuple[
 
 
 def covers(prices: Prices, fleet: Sequence[tuple[StepFloor, int]]) -> float:
-    """Least ratio of what a step costs to what it is worth, over every step of the fleet; prices are valid when >= 1."""
+    """Least ratio of what a step costs to what it is worth, over all steps; prices are valid when >= 1."""
     widths = [len(floor.pair_s) for floor, _ in fleet]
     return min(_violations(prices, index, floor, widths)[0] for index, (floor, _) in enumerate(fleet))
 
@@ -71,7 +72,7 @@ def _prices(solution: Array, widths: Sequence[int]) -> Prices:
     """Variables: decode, prefill, kv_read, pair, flight, then one a critical stage of each engine."""
     ends = np.cumsum([5, *widths])
     replica = tuple(
-        tuple(float(u) for u in solution[start:end]) for start, end in zip(ends[:-1], ends[1:], strict=True)
+        tuple(float(u) for u in solution[start:end]) for start, end in pairwise(ends)
     )
     decode, prefill, kv_read, pair, flight = (float(value) for value in solution[:5])
     return Prices(decode=decode, prefill=prefill, kv_read=kv_read, pair=pair, flight=flight, replica=replica)

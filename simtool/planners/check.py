@@ -1,4 +1,4 @@
-"""Checker: verifies plans and placements on its own, slowly and plainly. It shares no code with rules, models or search.
+"""Checker: verifies plans and placements on its own, slowly and plainly. It shares no code with rules or search.
 
 Every function raises CheckError with the name of the broken rule; silence means that all rules hold.
 """

@@ -20,8 +20,8 @@ class Demand:
     tokens, less those that a prefix cache could hold. kv_reads: sum over decode tokens of the context they attend to.
     pairs: (query, key) pairs of the prefills. concurrency: requests that may be in flight at once (inf:
     open loop). A row a request, for bounds on single requests: offset_s from the first arrival (0 where it is not known
-    beforehand), uncached, input and output tokens. For energy, which a run reports with its warm-up: counted_share of all
-    output tokens, and worked_per_output: prefill and decode tokens worked on a output token, over all requests.
+    beforehand), uncached, input and output tokens. For energy, which a run reports with its warm-up: counted_share of
+    all output tokens, and worked_per_output: prefill and decode tokens worked on a output token, over all requests.
     """
 
     requests: int
@@ -78,7 +78,7 @@ def _offsets(workload: Workload, first: int) -> Array:
         return np.zeros_like(offset_s)
     if len(workload.follows):
         offset_s = np.where(workload.follows[first:] < 0, offset_s, 0.0)
-    return offset_s
+    return np.asarray(offset_s)
 
 
 def _prefix_tokens(workload: Workload) -> tuple[Array, Array]:

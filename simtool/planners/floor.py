@@ -17,6 +17,7 @@ from simtool.simulator.tables import StepTables
 Array = NDArray[np.float64]
 _EXACT_UP_TO = 24  # loads below are buckets of their own
 _GROWTH = 1.06  # width of a bucket above
+_HULL_GROWTH = 1.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class StepFloor:
     context [I, K]: mean KV length at which floors are stated (linear in between).
     stage_s [C, I, J] and attention_s [C, I, K]: occupancy of a critical stage. latency_s [I, J],
     latency_attention_s [I, K]: from a step's start to its tokens. pair_s [C], latency_pair_s: seconds a (query, key)
-    pair. in_flight: requests that a replica can hold in steps at once. idle_w and token_j: least watts and joules a token.
+    pair. in_flight: requests that a replica can hold in steps at once. idle_w, token_j: least watts, joules a token.
     """
 
     d_low: Array
@@ -47,7 +48,7 @@ class StepFloor:
 
 
 def step_floor(spec: EngineSpec, *, concurrency: float, longest_context: int, share_blocks: bool) -> StepFloor:
-    """The floors of an engine. share_blocks: prefix caching lets requests share KV blocks, so capacity bounds nothing."""
+    """The floors of an engine. share_blocks: requests may share KV blocks (prefix caching), capacity bounds nothing."""
     tables = spec.tables
     tokens = tables.token_s.shape[1] - 1
     seats = min(float(spec.scheduler.max_num_seqs), float(tables.decode_s.shape[1] - 1)) * spec.dp
@@ -82,30 +83,35 @@ def step_floor(spec: EngineSpec, *, concurrency: float, longest_context: int, sh
 
 def rising(values: Array) -> Array:
     """The largest non-decreasing function below `values` along the last axis."""
-    return np.minimum.accumulate(values[..., ::-1], axis=-1)[..., ::-1]
+    return np.asarray(np.minimum.accumulate(values[..., ::-1], axis=-1)[..., ::-1])
 
 
 def convex(values: Array) -> Array:
-    """The largest convex function below `values` (1-d, unit spacing), at the same points."""
+    """A convex, non-decreasing function below `values` (1-d, unit spacing, non-decreasing), at the same points.
+
+    The lower hull of a thinned set: a block of points is stood for by its last place and its first (least) value.
+    """
+    first, last = _buckets(0, len(values) - 1, _HULL_GROWTH)
+    places, heights = last.astype(np.int64), values[first.astype(np.int64)]
     hull: list[int] = []
-    for point in range(len(values)):
-        while len(hull) > 1 and _above(values, hull[-2], hull[-1], point):
+    for point in range(len(places)):
+        while len(hull) > 1 and _above(places, heights, hull[-2], hull[-1], point):
             hull.pop()
         hull.append(point)
-    return np.interp(np.arange(len(values)), hull, values[hull])
+    return np.asarray(np.interp(np.arange(len(values)), places[hull], heights[hull]))
 
 
-def _above(values: Array, a: int, b: int, c: int) -> bool:
+def _above(x: NDArray[np.int64], y: Array, a: int, b: int, c: int) -> bool:
     """Whether point b lies on or above the line from a to c."""
-    return bool((values[b] - values[a]) * (c - a) >= (values[c] - values[a]) * (b - a))
+    return bool((y[b] - y[a]) * (x[c] - x[a]) >= (y[c] - y[a]) * (x[b] - x[a]))
 
 
-def _buckets(first: int, last: int) -> tuple[Array, Array]:
-    """Inclusive integer ranges that cover first … last: single numbers, then 6% wide."""
+def _buckets(first: int, last: int, growth: float = _GROWTH) -> tuple[Array, Array]:
+    """Inclusive integer ranges that cover first … last: single numbers, then wider by `growth`."""
     lows = list(range(first, min(last, _EXACT_UP_TO) + 1))
     edge = float(lows[-1])
     while lows[-1] < last:
-        edge = max(edge * _GROWTH, lows[-1] + 1)
+        edge = max(edge * growth, lows[-1] + 1)
         lows.append(min(int(edge), last))
     low = np.array(lows, np.float64)
     return low, np.append(low[1:] - 1, last)

@@ -46,7 +46,7 @@ def _stage_by_tokens(tables: StepTables) -> Array:
     """[S, T+1] seconds of a stage for T tokens, attention, head and host left out; never falling in T."""
     width = tables.token_s.shape[1]
     shared = np.minimum(np.arange(width), tables.shared_s.shape[1] - 1)
-    return rising(tables.token_s) + rising(tables.shared_s)[:, shared]
+    return np.asarray(rising(tables.token_s) + rising(tables.shared_s)[:, shared])
 
 
 def _prefill_floor(spec: EngineSpec, prompts: Array) -> Array:

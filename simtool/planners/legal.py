@@ -47,7 +47,7 @@ class ModelLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a pool is judged in: the model, its devices and the engine. quantised_on_load: block rules of the checkpoint do not hold."""
+    """What a pool is judged in. quantised_on_load: block rules of the checkpoint do not hold."""
 
     limits: ModelLimits
     group: DeviceGroup

@@ -28,7 +28,7 @@ from simtool.planners.evaluate import (
     simulated_candidate,
 )
 from simtool.planners.master import Master
-from simtool.planners.objective import better, maximised, objective_value, relative_gap
+from simtool.planners.objective import better, objective_value, relative_gap
 from simtool.planners.question import Answer, Candidate, Question
 from simtool.planners.relax import nearest_limits
 from simtool.planners.search import Budget, check_question, worst

@@ -4,7 +4,7 @@ A token passes machines whose ranges join up; a machine that holds k layers pass
 share of its layers a token uses. By max-flow = min-cut on intervals, the flow of a placement is the least, over layers,
 of the summed rates of the machines that hold the layer. So: equal machines become counts, a *column* is (layers of a
 stage, machines of each type), columns that reach a target flow with no machine to spare are enumerated outside the
-solver, CP-SAT picks columns that cover all layers, and the target is bisected. The bound holds for staggered ranges too.
+solver, CP-SAT picks columns that cover all layers, and the target is bisected. The bound covers staggered ranges.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Placement:
 
 
 def place_layers(machines: Sequence[Machine], layers: int) -> Placement:
-    """The placement with the largest flow. Raises InfeasibleError when the layers fit nowhere, InputError for bad rates."""
+    """The placement with the largest flow. InfeasibleError: the layers fit nowhere; InputError: bad rates."""
     started = time.monotonic()
     _check(machines, layers)
     bound = flow_bound(machines, layers)

@@ -54,12 +54,14 @@ class EngineShop:
         if engine_key in self.engines:
             return self.engines[engine_key]
         arch = self.architecture(plan.weight_dtype)
-        devices = [stage.device for stage in stage_hardware(pool, self.hardware)]
-        blocks, memory = kv_capacity(arch, pool, devices, sequence_tokens=self.sequence_tokens)
-        context_limit(arch, pool, blocks, memory)
         key = (plan.weight_dtype, pool.parallel, pool.kv.dtype, pool.stage_devices or pool.device)
         if key not in self.costs:
-            self.costs[key] = price_pool(arch, pool, self.hardware, max_tokens=self.max_tokens, max_seqs=self.max_seqs)
+            devices = [stage.device for stage in stage_hardware(pool, self.hardware)]
+            blocks, memory = kv_capacity(arch, pool, devices, sequence_tokens=self.sequence_tokens)
+            context_limit(arch, pool, blocks, memory)
+            self.costs[key] = price_pool(
+                arch, pool, self.hardware, max_tokens=self.max_tokens, max_seqs=self.max_seqs
+            )
         spec = compile_engine(
             arch,
             pool,
