@@ -175,8 +175,9 @@ def _from_trace(section: WorkloadSection, rng: np.random.Generator) -> Workload:
         else:
             workload = scale_to_rate(workload, section.request_rate)
     if section.max_concurrency:
-        times = {} if section.request_rate is not None else {"arrival_s": np.zeros(workload.num_requests)}
-        workload = replace(workload, max_concurrency=section.max_concurrency, **times)
+        keep = section.request_rate is not None  # else a closed loop, which sends when a request finishes
+        arrival_s = workload.arrival_s if keep else np.zeros(workload.num_requests)
+        workload = replace(workload, max_concurrency=section.max_concurrency, arrival_s=arrival_s)
     return workload
 
 
@@ -207,8 +208,9 @@ def _fitted(workload: Workload, policy: str, max_model_len: int) -> Workload:
     worst = int(np.argmax(total))
     if total[worst] <= max_model_len:
         return workload
-    if policy == "drop" or policy == "clip":
-        return fit_context(workload, max_model_len, policy)
+    match policy:
+        case "drop" | "clip":
+            return fit_context(workload, max_model_len, policy)
     beyond = int(np.count_nonzero(total > max_model_len))
     rule = (
         f"request {worst} asks for {workload.input_tokens[worst]:,} + {workload.output_tokens[worst]:,} tokens and the "

@@ -21,7 +21,7 @@ from simtool.errors import InfeasibleError, SimtoolError
 from simtool.terminal import note, print_error, print_text
 
 # click's own tree of "the command was typed wrong"; typer keeps its copy of click private
-_UsageError = typer.BadParameter.__bases__[0]
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _INTERRUPTED, _BAD_INPUT, _INFEASIBLE = 130, 2, 1
 
 app = typer.Typer(

@@ -62,7 +62,7 @@ WORKLOAD = _rows(
     ("workload.think_s", "--think-time", float, "Seconds between a turn's end and the next turn [0]."),
     ("workload.time_scale", "--time-scale", float, "Stretch the trace's time by this factor [1]."),
     ("workload.sample", "--sample", float, "Keep this random share of the trace's requests [1]."),
-    ("workload.long_requests", "--long-requests", str, "Those beyond the context: error, drop, clip or auto [auto]."),
+    ("workload.long_requests", "--long-requests", str, "If too long: error, drop, clip or auto [auto]."),
     ("workload.warmup_requests", "--warmup-requests", int, "Simulate but do not count the first so many [0]."),
     ("workload.seed", "--seed", int, "Seed of everything random [0]."),
 )  # fmt: skip

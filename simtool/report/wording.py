@@ -48,8 +48,12 @@ def duration(seconds: float) -> str:
 
 
 def devices_phrase(cluster: str) -> str:
-    """ "8xh200" as "8 × H200"."""
-    return " + ".join(re.sub(r"(?<!\w)(\d+)x", r"\1 × ", part.strip()).upper() for part in cluster.split("+"))
+    """ "2x8xh200" as "2 × 8 × H200"."""
+    terms = []
+    for term in cluster.split("+"):
+        counts, device = re.fullmatch(r"((?:\d+x)*)(.*)", term.strip(), re.IGNORECASE | re.DOTALL).groups()  # type: ignore[union-attr]
+        terms.append(counts.lower().replace("x", " × ") + device.upper())
+    return " + ".join(terms)
 
 
 def parallel_phrase(pool: Pool) -> str:
