@@ -40,7 +40,8 @@ class FitShape:
     ridge: float
 
 
-# Chosen on H200/vllm by held-out error against size: higher ranks gain less than 0.3 points of median error.
+# Ranks and ridges chosen on H200/vllm by held-out error against size: for GEMMs rank 12 gains 0.3 points of median
+# error or less over rank 8, where a Gaussian process of 200 points is 1 to 5 points worse.
 FIT_SHAPES: Mapping[str, FitShape] = {
     "gemm": FitShape(shape=("n", "k"), knots=(74, 22, 22), rank=10, ridge=1.0),
     "moe": FitShape(

@@ -37,7 +37,7 @@ SOURCES = (
     "casys-kaist/LLMServingSim @ 5daddb21a545658d5150b535712d0494584b5278 (2026-08-21), MIT; "
     "microsoft/vidur @ 7d47513363ec447a741ac5e47241580b47724fbf (2024-11-19), MIT"
 )
-HOST_BOUND = 4.0  # the libraries' launch terms otherwise agree within 2.5 x
+HOST_BOUND = 4.0  # the libraries' launch terms otherwise agree within 2.5x
 CLEAR_MODULE = 0.10  # held-out median error above which a module's remainder is not used
 COMMAND = "python -m simtool.calibration.fit_kernels --data ../shared/data --out simtool/hardware/profiles"
 

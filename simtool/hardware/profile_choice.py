@@ -122,7 +122,7 @@ def _described(
         reasons.append(fit.note)
     return Choice(
         fit=fit,
-        own=same_device and fit.library == library and exact,
+        own=same_device and fit.library == library and exact and not fit.note,  # a noted fit is another library's
         same_device=same_device,
         stored=stored,
         compute=compute,
