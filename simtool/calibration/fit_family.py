@@ -133,15 +133,7 @@ def fit_law(work: Work, seconds: Array, peak: float, bandwidth: float, rows: NDA
     has_items, has_serial = bool(some.items.any()), bool(some.serial_bytes.any())
 
     def law(p: Array) -> RooflineLaw:
-        launch, compute, memory, exponent, item, serial = (float(v) for v in np.exp(p))
-        return RooflineLaw(
-            launch_s=launch,
-            compute_efficiency=compute,
-            memory_efficiency=memory,
-            exponent=exponent,
-            item_s=item if has_items else 0.0,
-            serial_efficiency=serial if has_serial else 1.0,
-        )
+        return _law_of(p, has_items, has_serial)
 
     target = np.log(seconds[rows])
     lowest = np.log([5e-7, 0.02, 0.02, 1.0, 1e-12, 0.02])
@@ -159,6 +151,19 @@ def fit_law(work: Work, seconds: Array, peak: float, bandwidth: float, rows: NDA
         f_scale=0.1,
     )
     return law(result.x)
+
+
+def _law_of(parameters: Array, has_items: bool, has_serial: bool) -> RooflineLaw:
+    """The law with the given log parameters; terms that the family does not have are left at nothing."""
+    launch, compute, memory, exponent, item, serial = (float(v) for v in np.exp(parameters))
+    return RooflineLaw(
+        launch_s=launch,
+        compute_efficiency=compute,
+        memory_efficiency=memory,
+        exponent=exponent,
+        item_s=item if has_items else 0.0,
+        serial_efficiency=serial if has_serial else 1.0,
+    )
 
 
 def rounded_law(law: RooflineLaw) -> RooflineLaw:
