@@ -84,8 +84,20 @@ def question_of(scenario: Scenario) -> Question:
         gpu_memory_utilization=engine.gpu_memory_utilization,
         prefix_caching=engine.enable_prefix_caching,
         num_gpu_blocks=engine.num_gpu_blocks_override,
+        block_size=engine.block_size,
+        scheduler=fixed_scheduler(engine),
         price_per_hour=scenario.price_per_hour,
         seed=scenario.workload.seed,
+    )
+
+
+def fixed_scheduler(engine: EngineSection) -> Scheduler:
+    """The scheduler knobs that a search does not choose."""
+    return Scheduler(
+        policy=engine.scheduling_policy,
+        max_model_len=engine.max_model_len,
+        cuda_graphs=not engine.enforce_eager,
+        async_scheduling=engine.async_scheduling,
     )
 
 

@@ -55,7 +55,7 @@ WORKLOAD = _rows(
     ("workload.input_len", "--input-len --random-input-len", str, "Prompt tokens: 1024, 1024*0.8..1, "
      "uniform:64:512, lognormal:512:0.9 or empirical:FILE [1024]."),
     ("workload.output_len", "--output-len --random-output-len", str, "Output tokens, in the same forms [128]."),
-    ("workload.random_range_ratio", "--random-range-ratio", float, "r: lengths in [1-r, 1+r] x the length, as vLLM [0]."),
+    ("workload.random_range_ratio", "--random-range-ratio", float, "r: lengths in [1-r, 1+r] x the length [0]."),
     ("workload.prefix_len", "--prefix-len --random-prefix-len", int, "Tokens of a shared prefix before each prompt."),
     ("workload.num_prefixes", "--num-prefixes", int, "How many different shared prefixes [1]."),
     ("workload.turns", "--turns", int, "Turns a session: each turn's prompt holds all before it [1]."),

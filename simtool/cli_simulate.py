@@ -12,6 +12,7 @@ from simtool.cli_options import ENGINE, QUESTION, WORKLOAD, Json, Out, ScenarioF
 
 if TYPE_CHECKING:
     from simtool.plan import Plan
+    from simtool.run import Run
     from simtool.scenario import Scenario
 
 PlanFile = Annotated[
@@ -70,7 +71,7 @@ def plan_to_run(plan_file: Path | None, asked: Scenario) -> Plan:
     return adjusted(load_plan(plan_file), asked)
 
 
-def print_run(run: Any, json: bool) -> None:
+def print_run(run: Run, json: bool) -> None:
     """A run on stdout."""
     from simtool.outputs import benchmark_block, run_object
     from simtool.terminal import note, print_json, print_text

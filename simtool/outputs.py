@@ -46,7 +46,13 @@ def infeasible_object(error: InfeasibleError) -> dict[str, Any]:
 def run_object(run: Run) -> dict[str, Any]:
     """The one object of `simtool simulate --json`."""
     met = None if not limited(run.slo) else not missed(run.result, run.slo)
-    return {"plan": plan_dict(run.plan), "metrics": dict(run.metrics), "meets_slo": met, "wall_s": run.wall_s}
+    return {
+        "plan": plan_dict(run.plan),
+        "metrics": dict(run.metrics),
+        "meets_slo": met,
+        "provenance": dict(run.provenance),
+        "wall_s": run.wall_s,
+    }
 
 
 def benchmark_block(metrics: Mapping[str, float], workload: Workload, slo: Slo) -> str:

@@ -21,7 +21,10 @@ from simtool.workload import Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """metrics: vLLM's keys. prices: dollars a device-hour in place of the catalogue's. wall_s: seconds it took."""
+    """metrics: vLLM's keys. prices: dollars a device-hour in place of the catalogue's. wall_s: seconds it took.
+
+    provenance: operator family -> kind of evidence, of the first pool.
+    """
 
     plan: Plan
     workload: Workload
@@ -29,6 +32,7 @@ class Run:
     result: Result
     metrics: dict[str, float]
     wall_s: float
+    provenance: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -63,9 +67,17 @@ def run_plan(
 ) -> Run:
     """Simulate `plan` under `workload` and take its metrics. Raises InputError and InfeasibleError."""
     started = time.monotonic()
-    result = simulate(plan, workload, exact_steps=exact_steps)
+    engines = engines_of(plan, workload)
+    result = simulate_engines(engines, workload, router=plan.router, exact_steps=exact_steps)
     metrics = serving_metrics(result, slo)
     wall_s = time.monotonic() - started
     return Run(
-        plan=plan, workload=workload, slo=slo, result=result, metrics=metrics, wall_s=wall_s, prices=prices or {}
+        plan=plan,
+        workload=workload,
+        slo=slo,
+        result=result,
+        metrics=metrics,
+        wall_s=wall_s,
+        provenance=engines[0].provenance,
+        prices=prices or {},
     )

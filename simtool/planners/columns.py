@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 
 from simtool.errors import InfeasibleError, InputError
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
+from simtool.plan import KvPolicy, Parallel, Plan, Pool
 from simtool.planners.backend import Backend, DeviceGroup
 from simtool.planners.question import Question
 from simtool.planners.space import Refusals, enumerate_plans
@@ -188,12 +188,14 @@ def _pool(question: Question, devices: tuple[str, ...], split: tuple[int, ...], 
     return Pool(
         device=devices[0],
         parallel=Parallel(tp=tp, pp=len(devices), layers_per_stage=split),
-        scheduler=Scheduler(
+        scheduler=replace(
+            question.scheduler,
             scheduling=space.scheduling[0],
             max_num_seqs=max(space.max_num_seqs),
             max_num_batched_tokens=max(space.max_num_batched_tokens),
         ),
         kv=KvPolicy(
+            block_size=question.block_size,
             gpu_memory_utilization=question.gpu_memory_utilization,
             prefix_caching=question.prefix_caching,
             num_gpu_blocks=question.num_gpu_blocks,

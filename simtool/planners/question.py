@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simtool.metrics import Result, Slo
-from simtool.plan import KernelLibrary, Plan, Scheduling
+from simtool.plan import KernelLibrary, Plan, Scheduler, Scheduling
 from simtool.workload import Workload
 
 Objective = Literal[
@@ -43,7 +43,10 @@ class Space:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Which plan is best for `workload` of `model` on `devices` (as "8xh200" or "4xa100-80g+8xl4")?"""
+    """Which plan is best for `workload` of `model` on `devices` (as "8xh200" or "4xa100-80g+8xl4")?
+
+    scheduler: the knobs of every engine that the space does not choose (policy, max_model_len, CUDA graphs, async).
+    """
 
     model: str
     devices: str
@@ -55,6 +58,8 @@ class Question:
     gpu_memory_utilization: float = 0.9
     prefix_caching: bool = False
     num_gpu_blocks: int = 0
+    block_size: int = 16
+    scheduler: Scheduler = field(default_factory=Scheduler)
     price_per_hour: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from simtool.errors import InfeasibleError, InputError
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, Router, Scheduler
+from simtool.plan import KvPolicy, Parallel, Plan, Pool, Router
 from simtool.planners.backend import Backend, DeviceGroup
 from simtool.planners.legal import Setting, broken_rule, model_limits
 from simtool.planners.question import Question
@@ -82,8 +82,11 @@ def _pools(question: Question, group: DeviceGroup, moe: bool) -> Iterator[Pool]:
             yield Pool(
                 device=group.device,
                 parallel=parallel,
-                scheduler=Scheduler(scheduling=scheduling, max_num_seqs=seqs, max_num_batched_tokens=tokens),
+                scheduler=replace(
+                    question.scheduler, scheduling=scheduling, max_num_seqs=seqs, max_num_batched_tokens=tokens
+                ),
                 kv=KvPolicy(
+                    block_size=question.block_size,
                     gpu_memory_utilization=question.gpu_memory_utilization,
                     prefix_caching=question.prefix_caching,
                     num_gpu_blocks=question.num_gpu_blocks,

@@ -35,8 +35,8 @@ def lead(contents: Contents) -> str:
     value = answer.best.objective
     best = f"{number(value, 4)} {unit}" if value is not None else ""
     proof = (
-        f"<strong>Proven best of {answer.legal:,} legal plans</strong> for {name} ({best}): no other plan's optimistic "
-        "bound beats it"
+        f"<strong>Proven best of {answer.legal:,} legal plans</strong> for {name} ({best}): each of the others was "
+        "simulated and falls short, or cannot win even by its optimistic bound"
         if answer.gap <= 0
         else f"<strong>Best of {answer.legal:,} legal plans found</strong> for {name} ({best}): what was not simulated "
         f"could be better by at most {100 * answer.gap:.2g}%"

@@ -59,7 +59,7 @@ def plan_with(**changes):
     ],
 )
 def test_a_bad_plan_file_names_the_key(plan, words):
-    with pytest.raises(InputError, match="^plan: ") as caught:
+    with pytest.raises(InputError, match=r"^plan: ") as caught:
         parse_plan(json.dumps(plan))
     assert words.removeprefix("file") in str(caught.value)
 
