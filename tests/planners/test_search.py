@@ -20,7 +20,7 @@ from simtool.planners.space import enumerate_plans
 from simtool.planners.sweep import at_rate, capacity, sweep
 from tests.planners import standin
 
-SLO = Slo(ttft_s=0.15, tpot_s=0.012, attainment=0.9)
+SLO = Slo(ttft_s=0.1, tpot_s=0.0065, attainment=0.9)
 
 
 def _all_runs(question, tool):
@@ -186,14 +186,15 @@ def test_capacity_brackets_the_rate():
     tool = standin.backend(fast=1)
     pool = _pool()
     chosen = Plan(model="toy", cluster="1xfast", pools=(pool,))
-    work = standin.workload(n=40, rate=10.0)
-    found = capacity(chosen, work, SLO, backend=tool, close=0.05)
-    assert found.met_rate < found.missed_rate <= found.met_rate * 1.06
+    work = standin.workload(n=30, outputs=8, rate=40.0)
+    slo = Slo(ttft_s=0.06, attainment=0.9)
+    found = capacity(chosen, work, slo, backend=tool, close=0.1)
+    assert found.met_rate < found.missed_rate <= found.met_rate * 1.12
     spec = tool.compile(chosen, pool)
-    assert meets(simulate_plan(tool, chosen, [spec], at_rate(work, found.met_rate), SLO), SLO)
-    assert not meets(simulate_plan(tool, chosen, [spec], at_rate(work, found.missed_rate), SLO), SLO)
+    assert meets(simulate_plan(tool, chosen, [spec], at_rate(work, found.met_rate), slo), slo)
+    assert not meets(simulate_plan(tool, chosen, [spec], at_rate(work, found.missed_rate), slo), slo)
     with pytest.raises(InfeasibleError, match="slo"):
-        capacity(chosen, work, Slo(ttft_s=1e-4), backend=tool)
+        capacity(chosen, standin.workload(n=3, outputs=4, rate=40.0), Slo(ttft_s=1e-4), backend=tool)
     with pytest.raises(InputError):
         capacity(chosen, standin.workload(n=4), SLO, backend=tool)
 
