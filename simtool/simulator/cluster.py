@@ -10,7 +10,8 @@ import simpy
 
 from simtool.errors import SimtoolError
 from simtool.simulator import state as st
-from simtool.simulator.jit import jit
+from simtool.simulator.handle import handle
+from simtool.simulator.jit import jit_entry
 from simtool.simulator.queues import push_arrival
 from simtool.simulator.replica import RECORDS_FULL, STALLED, advance, advance_all, interrupt, next_event, run_event
 from simtool.simulator.routing import ROUND_ROBIN, choose_row, group_of, spread_row
@@ -20,7 +21,7 @@ from simtool.workload import Workload
 Process = Generator[simpy.Event, Any, None]
 
 
-@jit
+@jit_entry
 def send(s: State, req: int, row: int, now_s: float) -> None:
     """Hand a request to a row at now_s."""
     s.req_f[req, st.ARRIVAL] = now_s
@@ -28,7 +29,7 @@ def send(s: State, req: int, row: int, now_s: float) -> None:
     push_arrival(s, row, req)
 
 
-@jit
+@jit_entry
 def send_all(s: State, rows: st.I8) -> None:
     """Hand over all requests ahead of time: arrivals are known and routing does not depend on the state."""
     for req in range(s.req_i.shape[0]):
@@ -36,7 +37,7 @@ def send_all(s: State, rows: st.I8) -> None:
         send(s, req, rows[req], s.req_f[req, st.ARRIVAL])
 
 
-@jit
+@jit_entry
 def arrive(s: State, router: int, req: int, rows: st.I8) -> int:
     """Bring the cluster up to the request's arrival, route it and hand it over; returns advance's status."""
     now_s = s.req_f[req, st.ARRIVAL]
@@ -53,6 +54,7 @@ class Cluster:
 
     def __init__(self, state: State, workload: Workload, router: int) -> None:
         self.state = state
+        self.handle = handle(state)
         self.workload = workload
         self.router = router
         self.rows = np.full(workload.num_requests, st.NONE, np.int64)
@@ -67,12 +69,13 @@ class Cluster:
             return False
         old = self.state.records
         self.state = self.state._replace(records=np.concatenate([old, np.zeros_like(old)]))
+        self.handle = handle(self.state)
         return True
 
     def drain(self) -> None:
         """Run every replica until it has nothing left."""
         for group in range(len(self.state.group_i)):
-            while self.check(advance(self.state, group, st.INF)):
+            while self.check(advance(self.handle, group, st.INF)):
                 pass
 
     def run_apart(self) -> None:
@@ -81,7 +84,7 @@ class Cluster:
         if closed:
             self.state.req_f[closed:, st.ARRIVAL] = st.INF
             self.state.group_i[:, st.CLOSED] = 1
-        send_all(self.state, self.rows)
+        send_all(self.handle, self.rows)
         if 0 < closed < self.workload.num_requests:
             self.state.row_i[0, st.RELEASE] = closed
         self.drain()
@@ -91,7 +94,7 @@ class Cluster:
         for req, arrival_s in enumerate(self.workload.arrival_s):
             if arrival_s > self.env.now:
                 yield self.env.timeout(float(arrival_s) - self.env.now)
-            while self.check(arrive(self.state, self.router, req, self.rows)):
+            while self.check(arrive(self.handle, self.router, req, self.rows)):
                 pass
 
     def run_routed(self) -> None:
@@ -112,12 +115,12 @@ class InteractiveCluster(Cluster):
 
     def submit(self, req: int) -> None:
         """Route a request now and wake its replica."""
-        row = choose_row(self.state, self.router, req, self.sent)
+        row = choose_row(self.handle, self.router, req, self.sent)
         self.sent += 1
         self.rows[req] = row
-        group = group_of(self.state, row)
-        send(self.state, req, row, self.env.now)
-        interrupt(self.state, group, self.env.now)
+        group = group_of(self.handle, row)
+        send(self.handle, req, row, self.env.now)
+        interrupt(self.handle, group, self.env.now)
         wake, self.wake[group] = self.wake[group], self.env.event()
         wake.succeed()
 
@@ -150,7 +153,7 @@ class InteractiveCluster(Cluster):
     def replica(self, group: int) -> Process:
         """One replica: sleep until its next event or an arrival, then run the event."""
         while True:
-            at_s = next_event(self.state, group)
+            at_s = next_event(self.handle, group)
             if at_s >= st.INF:
                 yield self.wake[group]
                 continue
@@ -161,7 +164,7 @@ class InteractiveCluster(Cluster):
                     continue
             if len(self.state.records) and self.state.record_n[0] >= len(self.state.records):
                 self.check(RECORDS_FULL)
-            if run_event(self.state, group, st.INF) > 0:
+            if run_event(self.handle, group, st.INF) > 0:
                 self.finished(group)
                 yield self.env.timeout(0)
 

@@ -196,7 +196,7 @@ def commit(s: State, group: int, lane: int) -> int:
         s.flight_i[group, other, BLOCKED] = 0
     s.lane_ready[group, lane] = end_s
     s.group_i[group, STEPS] += iterations
-    s.group_f[group, BUSY] += end_s - s.flight_f[group, lane, LEAP_START]
+    s.group_f[group, BUSY] += (end_s - s.flight_f[group, lane, LEAP_START]) / s.config[group, LANES]
     joules = s.token_j[table, min(s.flight_i[group, lane, STEP_TOKENS], s.token_j.shape[1] - 1)]
     s.group_f[group, ENERGY] += iterations * joules + s.scalars[table, 1] * s.flight_f[group, lane, ATTENTION_SUM]
     s.group_f[group, LAST_END] = max(s.group_f[group, LAST_END], end_s)

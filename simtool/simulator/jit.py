@@ -5,22 +5,54 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 try:
     from numba import njit
+    from numba.core import config
 
-    COMPILED = True
+    COMPILED = not config.DISABLE_JIT
 except ImportError:  # pragma: no cover - numba is in the default install
     COMPILED = False
 
 
-def jit(function: F) -> F:
-    """Compile `function` on first use and keep the machine code on disk."""
+def cache_folder() -> str:
+    """Where machine code is kept: a folder of its own for each state of the kernel's source.
+
+    numba checks the file of a function but not the files of the functions that it has inlined.
+    """
+    source = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        source.update(path.read_bytes())
+    home = os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    return str(Path(home) / "simtool" / f"kernel-{source.hexdigest()[:16]}")
+
+
+def compiled(function: F, **options: bool) -> F:
+    """Compile on first use. No fastmath: it rounds as the interpreter does."""
     if not COMPILED:
         return function
-    # boundscheck off and no fastmath: the compiled loop rounds as the interpreted one does.
-    return cast(F, njit(cache=True, error_model="numpy")(function))
+    before, config.CACHE_DIR = config.CACHE_DIR, _FOLDER
+    try:
+        return cast(F, njit(cache=True, error_model="numpy", **options)(function))
+    finally:
+        config.CACHE_DIR = before
+
+
+def jit(function: F) -> F:
+    """A kernel function that only compiled code calls; no wrappers for other callers, which saves compilation."""
+    return compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def jit_entry(function: F) -> F:
+    """A kernel function that Python calls."""
+    return compiled(function)
+
+
+_FOLDER = cache_folder() if COMPILED else ""

@@ -85,13 +85,13 @@ def leave_decode(s: State, group: int, row: int, lane: int, req: int) -> None:
 
 @jit
 def decode_blocks(s: State, group: int, row: int, lane: int, iterations: int) -> int:
-    """Blocks that the lane's decodes take in the next `iterations` iterations."""
+    """Blocks that the lane's decodes take in the next `iterations` iterations, beyond those of the first."""
     size = s.config[group, BLOCK_SIZE]
     if s.config[group, RESERVE_FULL] == 2:
         return 0
-    first = s.lane_i[row, lane, ITER]
-    blocks = (iterations // size) * s.lane_i[row, lane, DECODES]
-    for i in range(iterations % size):
+    first, more = s.lane_i[row, lane, ITER] + 1, iterations - 1
+    blocks = (more // size) * s.lane_i[row, lane, DECODES]
+    for i in range(more % size):
         blocks += s.phase[row, lane, (first + i) % size]
     return int(blocks)
 

@@ -11,6 +11,7 @@ from simtool.simulator.state import (
     FINISH_ITER,
     HEAD,
     HEAP,
+    I8,
     ITER,
     NEXT,
     NEXT_RUN,
@@ -163,6 +164,15 @@ def running_remove(s: State, row: int, req: int) -> None:
 
 
 @jit
+def sift_up(heap: I8, i: int, key: int) -> None:
+    """Let `key` rise from position i."""
+    while i > 0 and heap[(i - 1) >> 1] > key:
+        heap[i] = heap[(i - 1) >> 1]
+        i = (i - 1) >> 1
+    heap[i] = key
+
+
+@jit
 def finish_compact(s: State, row: int, lane: int) -> None:
     """Drop the entries of preempted requests when the heap is full (at most max_seqs are alive)."""
     heap = s.finish_heap[row, lane]
@@ -170,9 +180,8 @@ def finish_compact(s: State, row: int, lane: int) -> None:
     for i in range(s.lane_i[row, lane, FINISH_HEAP]):
         key = heap[i]
         if s.req_i[key & 0xFFFFFFFF, FINISH_ITER] == key >> 32:
-            heap[size] = key
+            sift_up(heap, size, key)
             size += 1
-    heap[:size].sort()
     s.lane_i[row, lane, FINISH_HEAP] = size
 
 
@@ -185,10 +194,7 @@ def finish_push(s: State, row: int, lane: int, finish_iter: int, req: int) -> No
         finish_compact(s, row, lane)
     i = s.lane_i[row, lane, FINISH_HEAP]
     s.lane_i[row, lane, FINISH_HEAP] = i + 1
-    while i > 0 and heap[(i - 1) >> 1] > key:
-        heap[i] = heap[(i - 1) >> 1]
-        i = (i - 1) >> 1
-    heap[i] = key
+    sift_up(heap, i, key)
     s.req_i[req, FINISH_ITER] = finish_iter
 
 

@@ -7,7 +7,7 @@ its end (apply). A lane's step in flight can be cut by an arrival: it then ends 
 from __future__ import annotations
 
 from simtool.simulator.flight import commit, cut, fly
-from simtool.simulator.jit import jit
+from simtool.simulator.jit import jit, jit_entry
 from simtool.simulator.queues import ingest
 from simtool.simulator.scheduler import schedule
 from simtool.simulator.state import (
@@ -73,7 +73,7 @@ def next_end(s: State, group: int) -> tuple[float, int]:
     return best, chosen
 
 
-@jit
+@jit_entry
 def next_event(s: State, group: int) -> float:
     """When the replica changes next, if nobody arrives (INF: never)."""
     return min(next_start(s, group)[0], next_end(s, group)[0])
@@ -105,7 +105,7 @@ def start_step(s: State, group: int, lane: int, start_s: float, horizon_s: float
         s.flight_i[group, lane, BLOCKED] = 1
 
 
-@jit
+@jit_entry
 def run_event(s: State, group: int, horizon_s: float) -> int:
     """Run the next event, a step's end before another's start; returns how many requests it finished."""
     end_s, ending = next_end(s, group)
@@ -116,7 +116,7 @@ def run_event(s: State, group: int, horizon_s: float) -> int:
     return 0
 
 
-@jit
+@jit_entry
 def advance(s: State, group: int, until_s: float) -> int:
     """Start every step that can start before until_s and end every one that ends by then."""
     while True:
@@ -141,7 +141,7 @@ def advance_all(s: State, until_s: float) -> int:
     return HORIZON
 
 
-@jit
+@jit_entry
 def interrupt(s: State, group: int, now_s: float) -> None:
     """A request has arrived at now_s: leaps end with their running iteration."""
     for lane in range(s.config[group, LANES]):

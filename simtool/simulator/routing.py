@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simtool.simulator.jit import jit
+from simtool.simulator.jit import jit, jit_entry
 from simtool.simulator.kvcache import cached_nodes
 from simtool.simulator.state import BLOCK_SIZE, INPUT, OUTSTANDING, PREFIX_BLOCKS, ROW0, ROWS, State
 
@@ -52,7 +52,7 @@ def prefix_aware(s: State, req: int) -> int:
     return best if longest > CACHE_THRESHOLD * s.req_i[req, INPUT] else least
 
 
-@jit
+@jit_entry
 def choose_row(s: State, router: int, req: int, index: int) -> int:
     """The row that takes request `req`, the index-th to be sent."""
     if s.row_i.shape[0] == 1:
@@ -64,7 +64,7 @@ def choose_row(s: State, router: int, req: int, index: int) -> int:
     return prefix_aware(s, req)
 
 
-@jit
+@jit_entry
 def group_of(s: State, row: int) -> int:
     """The group that a row belongs to."""
     group = 0

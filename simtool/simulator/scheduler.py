@@ -142,12 +142,13 @@ def victim(s: State, group: int, row: int, lane: int) -> int:
 
 
 @jit
-def make_room(s: State, group: int, row: int, lane: int) -> None:
-    """Preempt until every decode of this iteration finds its block."""
-    size = s.config[group, BLOCK_SIZE]
-    phase = s.lane_i[row, lane, ITER] % size
+def start_decodes(s: State, group: int, row: int, lane: int) -> None:
+    """Put all decodes of the lane in the step: each takes its block now, the latest requests making room."""
+    phase = s.lane_i[row, lane, ITER] % s.config[group, BLOCK_SIZE]
     while s.phase[row, lane, phase] > s.row_i[row, FREE]:
         preempt(s, group, row, victim(s, group, row, lane))
+    take_blocks(s, row, s.phase[row, lane, phase])
+    s.lane_i[row, lane, STEP_DECODES] = s.lane_i[row, lane, DECODES]
 
 
 @jit
@@ -160,9 +161,8 @@ def continue_prefill(s: State, group: int, row: int, lane: int, budget: int) -> 
     chunk = min(budget, prompt_tokens(s, req) - done)
     if s.config[group, RESERVE_FULL] < 2:
         size = s.config[group, BLOCK_SIZE]
-        free = s.row_i[row, FREE] - s.phase[row, lane, s.lane_i[row, lane, ITER] % size]
         need = blocks_for(done + chunk, size) - s.req_i[req, BLOCKS]
-        if need > free:
+        if need > s.row_i[row, FREE]:
             preempt(s, group, row, req)
             return 0
         take_blocks(s, row, need)
@@ -188,8 +188,7 @@ def admit_front(s: State, group: int, row: int, lane: int, budget: int) -> int:
     if config[RESERVE_FULL] == 2:
         target = blocks_for(s.req_i[req, INPUT] + s.req_i[req, OUTPUT], size)
     asked = target if config[RESERVE_FULL] != 1 else blocks_for(total, size)
-    decode_need = s.phase[row, lane, s.lane_i[row, lane, ITER] % size] if s.lane_i[row, lane, STEP_DECODES] > 0 else 0
-    free = s.row_i[row, FREE] - evictable_hits(s, group, row, req, nodes) - decode_need
+    free = s.row_i[row, FREE] - evictable_hits(s, group, row, req, nodes)
     if asked - have > free - config[WATERMARK]:
         return 0
     waiting_pop(s, group, row)
@@ -237,8 +236,7 @@ def schedule(s: State, group: int, row: int, lane: int) -> bool:
     s.row_i[row, PREEMPTED] = 0
     mode, budget = s.config[group, MODE], s.config[group, MAX_TOKENS]
     if mode in (CHUNKED, NO_CHUNKING):
-        make_room(s, group, row, lane)
-        s.lane_i[row, lane, STEP_DECODES] = s.lane_i[row, lane, DECODES]
+        start_decodes(s, group, row, lane)
         budget = continue_prefill(s, group, row, lane, budget - s.lane_i[row, lane, STEP_DECODES])
         if s.row_i[row, PREEMPTED] == 0:
             admit(s, group, row, lane, budget)
@@ -249,8 +247,7 @@ def schedule(s: State, group: int, row: int, lane: int) -> bool:
             if s.row_i[row, PREEMPTED] == 0:
                 admit(s, group, row, lane, budget)
         if s.lane_i[row, lane, CHUNKS] == 0:
-            make_room(s, group, row, lane)
-            s.lane_i[row, lane, STEP_DECODES] = s.lane_i[row, lane, DECODES]
+            start_decodes(s, group, row, lane)
             s.lane_i[row, lane, BATCH_CLOSED] = 1
     sampled = s.lane_i[row, lane, STEP_DECODES]
     for i in range(s.lane_i[row, lane, CHUNKS]):

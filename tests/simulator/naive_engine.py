@@ -1,0 +1,128 @@
+"""A second, independent engine: one token at a time, plain lists, no leaps. The reference of tests and benchmarks.
+
+It shares no code with the kernel: vLLM V1's scheduler written down as in its source, on the same step tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simtool.simulator.engine import EngineSpec
+from simtool.workload import Workload
+
+
+@dataclass
+class Live:
+    """One request in the engine."""
+
+    index: int
+    prompt: int
+    output: int
+    generated: int = 0
+    computed: int = 0
+    blocks: int = 0
+    first_s: float = -1.0
+    finish_s: float = -1.0
+
+    @property
+    def known(self) -> int:
+        return self.prompt + self.generated
+
+
+def decode_s(engine: EngineSpec, lengths: list[int]) -> float:
+    tables, count = engine.tables, len(lengths)
+    return float(np.interp(sum(lengths) / count, tables.kv_knots, tables.decode_s[0, count]))
+
+
+def step_s(engine: EngineSpec, chunks: list[tuple[int, int]], lengths: list[int], sampled: int) -> float:
+    tables = engine.tables
+    tokens = len(lengths) + sum(new for new, _ in chunks)
+    seconds = tables.token_s[0, tokens] + tables.shared_s[0, tokens] + tables.head_s[sampled]
+    if lengths:
+        seconds += decode_s(engine, lengths)
+    rate = tables.prefill_rate[0, 0, 0]  # the law's rate is the same everywhere
+    seconds += sum(rate * new * (context + 0.5 * (new + 1)) for new, context in chunks)
+    return float(seconds + tables.host_s[len(lengths) + len(chunks)])
+
+
+def run_naive(engine: EngineSpec, workload: Workload, reserve_full: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """First-token and finish times of every request, FCFS, chunked prefill, preemption by recompute."""
+    size, knobs = engine.block_size, engine.scheduler
+    requests = [
+        Live(i, int(p), int(o))
+        for i, (p, o) in enumerate(zip(workload.input_tokens, workload.output_tokens, strict=True))
+    ]
+    waiting: list[Live] = []
+    running: list[Live] = []
+    free, now, upcoming = engine.num_blocks, 0.0, 0
+
+    def need(live: Live, tokens: int) -> int:
+        return max(-(-tokens // size) - live.blocks, 0)
+
+    while upcoming < len(requests) or waiting or running:
+        if not waiting and not running:
+            now = max(now, float(workload.arrival_s[upcoming]))
+        while upcoming < len(requests) and workload.arrival_s[upcoming] <= now:
+            waiting.append(requests[upcoming])
+            upcoming += 1
+        budget, preempted = knobs.max_num_batched_tokens, False
+        scheduled: list[tuple[Live, int]] = []
+        i = 0
+        while i < len(running):
+            live = running[i]
+            new = min(live.known - live.computed, budget)
+            if new <= 0:
+                i += 1
+                continue
+            while need(live, live.computed + new) > free:
+                victim = running.pop()
+                free += victim.blocks
+                victim.blocks, victim.computed, preempted = 0, 0, True
+                waiting.insert(0, victim)
+                if victim is live:
+                    break
+            else:
+                grown = need(live, live.computed + new)
+                free -= grown
+                live.blocks += grown
+                scheduled.append((live, new))
+                budget -= new
+                i += 1
+                continue
+            break
+        while waiting and not preempted and budget > 0 and len(running) < knobs.max_num_seqs:
+            live = waiting[0]
+            new = min(live.known, budget)
+            asked = need(live, live.known if reserve_full else new)
+            if asked > free:
+                break
+            waiting.pop(0)
+            free -= need(live, new)
+            live.blocks += need(live, new)
+            running.append(live)
+            scheduled.append((live, new))
+            budget -= new
+        chunks = [(new, live.computed) for live, new in scheduled if not is_decode(live, new)]
+        lengths = [live.known for live, new in scheduled if is_decode(live, new)]
+        sampled = sum(live.computed + new == live.known for live, new in scheduled)
+        now += step_s(engine, chunks, lengths, sampled)
+        for live, new in scheduled:
+            live.computed += new
+            if live.computed < live.known:
+                continue
+            live.generated += 1
+            if live.generated == 1:
+                live.first_s = now
+            if live.generated == live.output:
+                live.finish_s = now
+                running.remove(live)
+                free += live.blocks
+                live.blocks = 0
+    return np.array([r.first_s for r in requests]), np.array([r.finish_s for r in requests])
+
+
+def is_decode(live: Live, new: int) -> bool:
+    """One new token whose predecessors are all in the cache and that was generated, not prompted."""
+    return new == 1 and live.generated > 0 and live.computed == live.known - 1
