@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from simtool.errors import InputError
 from simtool.explaining import plan_hardware
+from simtool.hardware.cluster import parse_cluster
 from simtool.metrics import Result, Slo, serving_metrics
 from simtool.models.config import load_architecture
 from simtool.plan import Plan
@@ -47,6 +49,7 @@ def simulate(plan: Plan, workload: Workload, *, exact_steps: bool = False, recor
 
 def engines_of(plan: Plan, workload: Workload) -> list[EngineSpec]:
     """The compiled engine of each replica; windowed and recurrent layers' memory is judged at the mean request."""
+    check_devices(plan)
     architecture = load_architecture(plan.model, plan.weight_dtype)
     hardware, host = plan_hardware(plan), load_host(plan.kernel_library)
     lengths = workload.input_tokens.astype(np.int64) + workload.output_tokens
@@ -55,6 +58,20 @@ def engines_of(plan: Plan, workload: Workload) -> list[EngineSpec]:
         spec = compile_engine(architecture, pool, hardware, host=host, sequence_tokens=int(lengths.mean()))
         engines += [spec] * pool.replicas
     return engines
+
+
+def check_devices(plan: Plan) -> None:
+    """Raise InputError where the plan takes more devices of a type than its cluster has."""
+    cluster = parse_cluster(plan.cluster)
+    wanted: dict[str, int] = {}
+    for pool in plan.pools:
+        for device in pool.stage_devices or (pool.device,) * pool.parallel.pp:
+            name = cluster.group_of(device).device.name
+            wanted[name] = wanted.get(name, 0) + pool.replicas * pool.parallel.tp * pool.parallel.dp
+    for name, count in wanted.items():
+        if count > cluster.devices_by_type[name]:
+            rule = f"the plan takes {count} x {name} and the cluster has {cluster.devices_by_type[name]}"
+            raise InputError(plan.cluster, rule, "fewer replicas, lower degrees, or more --devices")
 
 
 def run_plan(
