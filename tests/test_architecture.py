@@ -18,13 +18,32 @@ LAYERS = (
     {"plan_file", "scenario", "explaining", "run", "sweep", "asking", "choosing", "timeline", "azure_file"},
     {"report"},
     {"outputs", "terminal"},
-    {"cli", "cli_options", "cli_plan", "cli_front", "cli_simulate", "cli_sweep", "cli_explain", "cli_trace", "cli_catalogue"},
+    {
+        "cli",
+        "cli_options",
+        "cli_plan",
+        "cli_front",
+        "cli_simulate",
+        "cli_sweep",
+        "cli_explain",
+        "cli_trace",
+        "cli_catalogue",
+    },
 )
 HOMES = {
     "simpy": {"simulator"},
     "ortools": {"planners"},
     "plotly": {"report"},
-    "typer": {"cli", "cli_options", "cli_plan", "cli_simulate", "cli_sweep", "cli_explain", "cli_trace", "cli_catalogue"},
+    "typer": {
+        "cli",
+        "cli_options",
+        "cli_plan",
+        "cli_simulate",
+        "cli_sweep",
+        "cli_explain",
+        "cli_trace",
+        "cli_catalogue",
+    },
 }
 HEAVY = ("torch", "ortools", "scipy", "plotly", "numba", "simpy", "numpy", "pandas")
 FILES = sorted(path for path in ROOT.rglob("*.py"))
