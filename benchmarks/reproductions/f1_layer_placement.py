@@ -2,7 +2,7 @@
 
     python benchmarks/reproductions/f1_layer_placement.py [--seconds 60]
 
-Part 1 solves the flow model of the instances (targets.md F1). Part 2 takes the same machines from the catalogue
+Part 1 solves the flow model of the instances (F1 of the targets). Part 2 takes these machines from the catalogue
 (4 A100-40G, 8 L4, 12 T4; Llama-2-70B), turns the flow optimum into a plan, searches with pipeline depth and KV memory in
 the model, and simulates both: the flow model knows neither depth nor KV, so its optimum need not be the best plan.
 """
@@ -106,7 +106,7 @@ def simulate_both(placement: Placement, seconds: float) -> None:
     except InfeasibleError as error:
         print(f"flow optimum ({len(placement.stages)} stages): cannot be served: {error}")
     answer, certificate = plan_mixed(question, backend=backend, budget=Budget(max_seconds=seconds))
-    show("best simulated", answer.best.plan, answer.result and answer.best.metrics)
+    show("best simulated", answer.best.plan, answer.best.metrics)
     print(
         f"certificate: {certificate.status}, gap {certificate.gap:.1%} in {certificate.seconds:.1f} s; {certificate.scope}"
     )

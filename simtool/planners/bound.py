@@ -71,9 +71,7 @@ def covers(prices: Prices, fleet: Sequence[tuple[StepFloor, int]]) -> float:
 def _prices(solution: Array, widths: Sequence[int]) -> Prices:
     """Variables: decode, prefill, kv_read, pair, flight, then one a critical stage of each engine."""
     ends = np.cumsum([5, *widths])
-    replica = tuple(
-        tuple(float(u) for u in solution[start:end]) for start, end in pairwise(ends)
-    )
+    replica = tuple(tuple(float(u) for u in solution[start:end]) for start, end in pairwise(ends))
     decode, prefill, kv_read, pair, flight = (float(value) for value in solution[:5])
     return Prices(decode=decode, prefill=prefill, kv_read=kv_read, pair=pair, flight=flight, replica=replica)
 

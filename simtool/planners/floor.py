@@ -121,7 +121,7 @@ def _contexts(knots: Array, d_low: Array, longest: int, capacity: float) -> Arra
     """[I, K+1]: the table's knots and the longest context, cut to what KV capacity lets d_low requests hold."""
     points = np.unique(np.append(knots[knots < longest], float(longest)))
     limit = capacity / np.maximum(d_low, 1.0)
-    return np.minimum(points[None, :], np.maximum(limit[:, None], 0.0))
+    return np.asarray(np.minimum(points[None, :], np.maximum(limit[:, None], 0.0)))
 
 
 def _stage_floors(spec: EngineSpec, d_low: Array, p_low: Array) -> Array:

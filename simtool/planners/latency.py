@@ -66,7 +66,7 @@ def _prefill_floor(spec: EngineSpec, prompts: Array) -> Array:
     finer = np.maximum(prompts * rate, (counts[:, -1] + 1) * hull[0])
     pairs = prompts * (prompts + 1.0) / 2.0
     pair_s = float(tables.prefill_rate[bottleneck].min())
-    return np.minimum(cuts.min(axis=1), finer) + others + pairs * pair_s + _tail_s(tables)
+    return np.asarray(np.minimum(cuts.min(axis=1), finer) + others + pairs * pair_s + _tail_s(tables))
 
 
 def _decode_floor(spec: EngineSpec, contexts: Array) -> Array:

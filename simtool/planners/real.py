@@ -59,9 +59,7 @@ class EngineShop:
             devices = [stage.device for stage in stage_hardware(pool, self.hardware)]
             blocks, memory = kv_capacity(arch, pool, devices, sequence_tokens=self.sequence_tokens)
             context_limit(arch, pool, blocks, memory)
-            self.costs[key] = price_pool(
-                arch, pool, self.hardware, max_tokens=self.max_tokens, max_seqs=self.max_seqs
-            )
+            self.costs[key] = price_pool(arch, pool, self.hardware, max_tokens=self.max_tokens, max_seqs=self.max_seqs)
         spec = compile_engine(
             arch,
             pool,

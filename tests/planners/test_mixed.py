@@ -26,7 +26,7 @@ SPACE = Space(max_num_seqs=(32,), max_num_batched_tokens=(128,), tp=(1, 2))
 @pytest.mark.parametrize("objective", ["cost-per-token", "throughput-per-gpu", "tpot"])
 def test_mixed_equals_brute_force(objective):
     tool = standin.backend(fast=2, slow=2, weights=2500.0)
-    work = standin.workload(n=10, outputs=8, concurrency=6)
+    work = standin.workload(n=6, outputs=4, concurrency=6)
     question = standin.question(work, devices="2xfast+2xslow", objective=objective, space=SPACE)
     answer, certificate = plan_mixed(question, backend=tool, budget=Budget())
     columns, _, left_out = enumerate_columns(question, tool)
