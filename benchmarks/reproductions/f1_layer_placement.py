@@ -3,8 +3,8 @@
     python benchmarks/reproductions/f1_layer_placement.py [--seconds 60]
 
 Part 1 solves the flow model of the instances (F1 of the targets). Part 2 takes these machines from the catalogue
-(4 A100-40G, 8 L4, 12 T4; Llama-2-70B), turns the flow optimum into a plan, searches with pipeline depth and KV memory in
-the model, and simulates both: the flow model knows neither depth nor KV, so its optimum need not be the best plan.
+(4 A100-40G, 8 L4, 12 T4; Llama-2-70B), turns the flow optimum into a plan, searches with pipeline depth and KV memory
+in the model, and simulates both: the flow model knows neither depth nor KV, so its optimum need not be the best plan.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def shared_folder() -> Path:
 
 def solve_instances(path: Path) -> dict[str, Placement]:
     print(
-        f"{'instance':18} {'published':>10} {'optimum':>9} {'ours':>9} {'error':>8} {'bound':>9} {'status':>8} {'CPU s':>6}"
+        f"{'instance':18} {'published':>10} {'optimum':>9} {'ours':>9} {'error':>8}"
+        f" {'bound':>9} {'status':>8} {'CPU s':>6}"
     )
     placements = {}
     for name, instance in json.loads(path.read_text()).items():
@@ -108,7 +109,8 @@ def simulate_both(placement: Placement, seconds: float) -> None:
     answer, certificate = plan_mixed(question, backend=backend, budget=Budget(max_seconds=seconds))
     show("best simulated", answer.best.plan, answer.best.metrics)
     print(
-        f"certificate: {certificate.status}, gap {certificate.gap:.1%} in {certificate.seconds:.1f} s; {certificate.scope}"
+        f"certificate: {certificate.status}, gap {certificate.gap:.1%} in {certificate.seconds:.1f} s;"
+        f" {certificate.scope}"
     )
 
 
