@@ -27,7 +27,7 @@ SPACE = Space(max_num_seqs=(32,), max_num_batched_tokens=(128,), tp=(1, 2))
 def test_mixed_equals_brute_force(objective):
     tool = standin.backend(fast=2, slow=2, weights=2500.0)
     work = standin.workload(n=6, outputs=4, concurrency=6)
-    question = standin.question(work, devices="2xfast+2xslow", objective=objective, space=SPACE)
+    question = standin.question(work, devices="2xfast+2xslow", objective=objective, space=replace(SPACE, tp=(1,)))
     answer, certificate = plan_mixed(question, backend=tool, budget=Budget())
     columns, _, left_out = enumerate_columns(question, tool)
     assert left_out == 0
