@@ -51,7 +51,8 @@ def _cards(contents: Contents) -> list[Card]:
         Card(name="Mean end to end", value=get("mean_e2el_ms") / 1e3, unit="s",
              more=f"p99 {number(get('p99_e2el_ms') / 1e3)} s", interval=interval("mean_e2el_ms", 1e-3)),
     ]  # fmt: skip
-    attainment = get("slo_attainment")
+    slo = contents.slo
+    attainment = get("slo_attainment") if max(slo.ttft_s, slo.tpot_s, slo.e2e_s) > 0 else math.nan
     good = get("request_goodput")
     cards.append(Card(name="Within the SLO", value=100 * attainment, unit="% of requests",
                       more=f"{number(good)} good requests/s" if not math.isnan(good) else ""))  # fmt: skip

@@ -19,9 +19,11 @@ def pareto_figure(answer: Answer) -> go.Figure:
     """Output tok/s a user against output tok/s a GPU: every simulated plan, the front, and the pruned plans' bounds."""
     figure = go.Figure(layout=layout(430))
     done = [c for c in answer.candidates if c.metrics is not None and c.status != "pruned"]
+    slo = answer.question.slo
+    met = "meets the SLO" if max(slo.ttft_s, slo.tpot_s, slo.e2e_s) > 0 else "simulated"
     groups = (
         (
-            "meets the SLO",
+            met,
             [c for c in done if c.meets_slo is not False and c.status != "best"],
             SLATE,
             "circle",

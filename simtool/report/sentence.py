@@ -43,7 +43,8 @@ def lead(contents: Contents) -> str:
     )
     missed = answer.best.meets_slo is False
     warning = ' <span class="problem">No plan meets the SLO; this one comes closest.</span>' if missed else ""
-    done = f"{answer.simulated:,} were simulated on {workload or 'the workload'} in {duration(answer.wall_s)}"
+    took = duration(answer.wall_s).replace(" ", "&nbsp;")
+    done = f"{answer.simulated:,} were simulated on {workload or 'the workload'} in {took}"
     return f"{proof}. {done}.{warning}"
 
 
