@@ -64,7 +64,8 @@ def _choice(contents: Contents, figures: dict[str, str]) -> str:
         return ""
     say = (
         f"{answer.legal:,} legal plans: {answer.simulated:,} simulated, {answer.pruned:,} pruned because even their "
-        f"optimistic bound cannot beat the best, or because they run as another plan does. Gap {100 * answer.gap:.3g}%. Point at a plan to read it."
+        "optimistic bound cannot beat the best or they run as another plan does. "
+        f"Gap {100 * answer.gap:.3g}%. Point at a plan to read it."
     )
     charts = (
         '<div class="two">'

@@ -81,9 +81,8 @@ def sample_metrics(per_gpu: float = 180.0, tpot_ms: float = 22.0) -> dict[str, f
     }
 
 
-def sample_answer() -> Answer:
-    workload = make_workload(np.zeros(4), np.full(4, 900, np.int32), np.full(4, 128, np.int32))
-    question = Question(model="llama-3.1-70b", devices="8xh200", workload=workload, slo=SLO)
+def sample_candidates() -> list[Candidate]:
+    """Twelve simulated plans, the second the best, and forty that were pruned."""
     candidates = []
     for number, (tp, pp, replicas) in enumerate([(4, 1, 2), (8, 1, 1), (2, 1, 4), (4, 2, 1), (2, 4, 1), (2, 2, 2)]):
         for tokens in (2048, 8192):
@@ -99,23 +98,19 @@ def sample_answer() -> Answer:
                     status="best" if number == 0 and tokens == 8192 else "simulated",
                 )
             )
-    best = next(candidate for candidate in candidates if candidate.status == "best")
+    shared = {"objective": None, "metrics": None, "meets_slo": None, "reason": "its bound does not beat the best plan"}
     for number in range(40):
         plan = sample_plan(2, 1, 1 + number % 3)
-        reason = "its bound does not beat the best plan"
-        pruned = Candidate(
-            plan=plan,
-            bound=175.0 - 3 * number,
-            objective=None,
-            metrics=None,
-            meets_slo=None,
-            status="pruned",
-            reason=reason,
-        )
-        candidates.append(pruned)
+        candidates.append(Candidate(plan=plan, bound=175.0 - 3 * number, status="pruned", **shared))
+    return candidates
+
+
+def sample_answer() -> Answer:
+    workload = make_workload(np.zeros(4), np.full(4, 900, np.int32), np.full(4, 128, np.int32))
+    candidates = sample_candidates()
     return Answer(
-        question=question,
-        best=best,
+        question=Question(model="llama-3.1-70b", devices="8xh200", workload=workload, slo=SLO),
+        best=next(candidate for candidate in candidates if candidate.status == "best"),
         result=sample_result(),
         intervals={"output_throughput": (1300.0, 1560.0), "mean_ttft_ms": (260.0, 380.0), "mean_tpot_ms": (20.0, 25.0)},
         candidates=tuple(candidates),
