@@ -1,0 +1,66 @@
+"""What the documents say exists, exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from simtool.cli_options import ENGINE, QUESTION, WORKLOAD
+from simtool.scenario import EngineSection, Scenario, SloSection, WorkloadSection
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND_FLAGS = {
+    *(
+        "--json",
+        "--out",
+        "--scenario",
+        "--set",
+        "--help",
+        "--pareto",
+        "--capacity",
+        "--batch",
+        "--pool",
+        "--exact-steps",
+    ),
+    *("--model", "--over", "--format", "--version"),
+}
+VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/how-to.md", "examples/README.md"])
+def test_every_flag_in_the_documents_exists(name):
+    known = {
+        part
+        for group in (QUESTION, WORKLOAD, ENGINE)
+        for flag in group
+        for part in re.split(r"[ /]", " ".join(flag.names))
+    }
+    text = (ROOT / name).read_text(encoding="utf-8")
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert used - known - COMMAND_FLAGS - VLLM_ONLY == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/tutorial.md", "docs/how-to.md", "docs/design.md", "CONTRIBUTING.md"]
+)
+def test_every_linked_file_exists(name):
+    folder = (ROOT / name).parent
+    links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
+    missing = [link for link in links if not (folder / link).exists()]
+    assert [link for link in missing if not link.endswith("validation.md")] == []
+
+
+def test_the_how_to_lists_every_scenario_key():
+    text = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
+    for section in (WorkloadSection, SloSection, EngineSection):
+        lost = [key for key in section.model_fields if key not in text]
+        assert lost == []
+    assert set(Scenario.model_fields) >= {"model", "devices", "objective"}
+
+
+def test_flags_set_keys_that_exist():
+    sections = {"workload": WorkloadSection, "slo": SloSection, "engine": EngineSection}
+    for flag in (*QUESTION, *WORKLOAD, *ENGINE):
+        section, dot, key = flag.path.partition(".")
+        fields = sections[section].model_fields if dot else {**Scenario.model_fields, "slo": None, "prices": None}
+        assert (key or section) in fields, flag
