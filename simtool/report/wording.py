@@ -76,10 +76,12 @@ def plan_phrase(plan: Plan) -> str:
 
 
 def plan_short(plan: Plan) -> str:
-    """A plan as a table cell: "2 × (TP 4)"."""
-    parts = [f"{pool.replicas} × ({parallel_phrase(pool)})" for pool in plan.pools]
-    if len({pool.device for pool in plan.pools}) > 1:
-        parts = [f"{part} {pool.device}" for part, pool in zip(parts, plan.pools, strict=True)]
+    """A plan as a table cell: "2 × (TP 4)"; with the device where the cluster has several types."""
+    mixed = "+" in plan.cluster
+    parts = []
+    for pool in plan.pools:
+        device = "/".join(dict.fromkeys(pool.stage_devices)) or pool.device
+        parts.append(f"{pool.replicas} × ({parallel_phrase(pool)})" + (f" {device}" if mixed else ""))
     return " + ".join(parts)
 
 
