@@ -45,7 +45,7 @@ def lead(contents: Contents) -> str:
     warning = ' <span class="problem">No plan meets the SLO; this one comes closest.</span>' if missed else ""
     took = duration(answer.wall_s).replace(" ", "&nbsp;")
     done = f"{answer.simulated:,} were simulated on {workload or 'the workload'} in {took}"
-    return f"{proof}. {done}.{warning}"
+    return f"{proof}. {done}.{escape(_no_limit(answer))}{warning}"
 
 
 def plain_lead(answer: Answer) -> str:
@@ -59,7 +59,15 @@ def plain_lead(answer: Answer) -> str:
         else f"Best found of {answer.legal:,} legal plans"
     )
     counts = f"{answer.simulated:,} simulated, {answer.pruned:,} pruned by their bound"
-    return f"{proof} for {name}{reached}: {counts}, gap {100 * answer.gap:.3g}%, {duration(answer.wall_s)}."
+    return f"{proof} for {name}{reached}: {counts}, gap {100 * answer.gap:.3g}%, {duration(answer.wall_s)}.{_no_limit(answer)}"
+
+
+def _no_limit(answer: Answer) -> str:
+    """A word to those who asked for throughput or cost and set no latency limit: the answer may be slow."""
+    slo = answer.question.slo
+    free = max(slo.ttft_s, slo.tpot_s, slo.e2e_s) == 0
+    careless = answer.question.objective not in ("latency", "ttft", "tpot")
+    return " No latency limit was set (--slo)." if free and careless else ""
 
 
 def plain_sentence(answer: Answer) -> str:
