@@ -41,7 +41,7 @@ def _cards(contents: Contents) -> list[Card]:
 
     output, requests = get("output_throughput"), f"{number(get('request_throughput'))} requests/s"
     cards = [
-        Card(name="Output per GPU", value=output / devices, unit="tok/s", more=f"over {devices} GPU{'s' * (devices > 1)} in use",
+        Card(name="Output per GPU", value=output / devices, unit="tok/s", more=f"GPUs in use: {devices}",
              interval=interval("output_throughput", 1 / devices)),
         Card(name="Output throughput", value=output, unit="tok/s", more=requests,
              interval=interval("output_throughput")),
@@ -57,7 +57,7 @@ def _cards(contents: Contents) -> list[Card]:
     cards.append(Card(name="Within the SLO", value=100 * attainment, unit="% of requests",
                       more=f"{number(good)} good requests/s" if not math.isnan(good) else ""))  # fmt: skip
     cost = cost_per_million_tokens(contents)
-    cards.append(Card(name="Cost", value=cost, unit="$/M tokens", more="at list price, GPUs only"))
+    cards.append(Card(name="Cost", value=cost, unit="$/M tokens", more="the GPUs' price only"))
     more = f"{number(kwh_per_million_tokens(contents))} kWh per M output tokens"
     cards.append(Card(name="Energy", value=joules_per_token(contents), unit="J/token", more=more))
     return cards

@@ -59,7 +59,8 @@ def plain_lead(answer: Answer) -> str:
         else f"Best found of {answer.legal:,} legal plans"
     )
     counts = f"{answer.simulated:,} simulated, {answer.pruned:,} pruned by their bound"
-    return f"{proof} for {name}{reached}: {counts}, gap {100 * answer.gap:.3g}%, {duration(answer.wall_s)}.{_no_limit(answer)}"
+    took = f"gap {100 * answer.gap:.3g}%, {duration(answer.wall_s)}"
+    return f"{proof} for {name}{reached}: {counts}, {took}.{_no_limit(answer)}"
 
 
 def _no_limit(answer: Answer) -> str:
