@@ -83,7 +83,7 @@ class FittedCostModel:
             correction, outside = fit.residual.evaluate(terms.features(dims))
             if choice.same_device or fit.family not in MEMORY_BOUND:  # a cache's share is the device's own
                 seconds = seconds * np.exp(correction)
-        if fit.family not in MEMORY_BOUND:
+        if fit.family not in MEMORY_BOUND or not choice.same_device:
             seconds = np.maximum(seconds, work.hbm_bytes / (COLD_MEMORY_EFFICIENCY * bandwidth))
         seconds = seconds * launches
         busy = seconds > 0

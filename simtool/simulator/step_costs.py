@@ -149,12 +149,12 @@ def _price_stage(shard: Shard, hardware: StageHardware, grids: StepGrids) -> Sta
     launches, provenance = _reference(shard, hardware)
     busy_s = decode[NOMINAL].sum()
     return StageCosts(
-        token=_rising(token),
-        experts=_rising(experts),
+        token=token,
+        experts=experts,
         decode=_rising(decode.reshape(3, len(decodes), len(kv_knots)), axis=1),
         prefill=prefill.reshape(3, len(grids.queries), len(grids.contexts)),
-        head=_rising(head),
-        transfer=_rising(transfer),
+        head=head,
+        transfer=transfer,
         token_j=token_j,
         experts_j=experts_j,
         attention_w=float(decode_j.sum() / busy_s) if busy_s > 0 else 0.0,
@@ -163,8 +163,12 @@ def _price_stage(shard: Shard, hardware: StageHardware, grids: StepGrids) -> Sta
     )
 
 
-def _rising(priced: Array, axis: int = -1) -> Array:
-    """More work never takes less time: bumps of measured tables are levelled."""
+def _rising(priced: Array, axis: int) -> Array:
+    """More requests never take less time. Only of attention: libraries do change to a faster GEMM kernel as tokens grow.
+
+    Llama-3.1-70B in FP8 on an H200 shows it end to end (docs/validation.md): 16 → 32 → 64 requests take 24.7, 33.2 and
+    37.4 ms a token, and the GEMM table has the same bump at 32.
+    """
     return np.asarray(np.maximum.accumulate(priced, axis=axis))
 
 
