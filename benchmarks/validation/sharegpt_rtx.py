@@ -79,7 +79,7 @@ def plan_of(meta: dict[str, dict[str, int]], device: str) -> Plan:
 
 
 def read_theirs(path: Path) -> dict[str, float]:
-    """"TTFT Mean" → milliseconds of the other simulator."""
+    """ "TTFT Mean" → milliseconds of the other simulator."""
     pattern = re.compile(r"^(TTFT|TPOT|Latency) (Mean|Median|P\d+)\s+([\d.]+)\s+([\d.]+)")
     found = (pattern.match(line) for line in path.read_text(encoding="utf-8").splitlines())
     return {f"{match[1]} {match[2]}": float(match[4]) for match in found if match}
