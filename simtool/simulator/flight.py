@@ -10,6 +10,7 @@ from simtool.simulator.queues import next_finish
 from simtool.simulator.state import (
     ARRIVAL,
     ATTENTION_SUM,
+    BATCH_LEFT,
     BLOCK_SIZE,
     BLOCKED,
     BUSY,
@@ -29,13 +30,16 @@ from simtool.simulator.state import (
     LEAP_FIXED,
     LEAP_START,
     MAX_SEQS,
+    MODE,
     NONE,
     NUM_BLOCKS,
     PARTIAL,
     PENDING,
+    PREEMPTED,
     ROW0,
     ROWS,
     RUNNING,
+    STATIC,
     STEP_DECODES,
     STEP_PREFILL,
     STEP_SAMPLED,
@@ -93,8 +97,8 @@ def longest_leap(s: State, group: int, lane: int) -> int:
         return 1
     if s.flight_f[group, lane, LEAP_FIXED] < 0:
         return 1
-    if s.lane_i[row, lane, CHUNKS] > 0 or s.lane_i[row, lane, PARTIAL] != NONE:
-        return 1
+    if s.lane_i[row, lane, CHUNKS] > 0 or s.lane_i[row, lane, PARTIAL] != NONE or s.row_i[row, PREEMPTED] == 1:
+        return 1  # a step that preempts admits nobody; the next one may
     most = min(next_finish(s, row, lane), 1 << 30)
     free = s.row_i[row, FREE]
     if s.lane_i[row, lane, DECODES] * (most // config[BLOCK_SIZE] + 1) <= free:
@@ -170,13 +174,14 @@ def record_row_gaps(s: State, group: int, row: int, lane: int) -> None:
     decodes, iterations = s.lane_i[row, lane, STEP_DECODES], s.flight_i[group, lane, LEAP]
     if decodes == 0:
         return
+    alive = s.lane_i[row, lane, BATCH_LEFT] if s.config[group, MODE] == STATIC else decodes
     end_s = s.flight_f[group, lane, LEAP_END]
     if iterations > 1:
         table, fixed_s = s.group_i[group, TABLE], s.flight_f[group, lane, LEAP_FIXED]
         mean = s.lane_i[row, lane, KV_SUM] / decodes + 1.0
-        record_leap(s, table, decodes, mean, fixed_s, iterations)
+        record_leap(s, table, decodes, mean, fixed_s, iterations, alive)
         end_s = leap(s, table, decodes, mean, fixed_s, 1, s.flight_f[group, lane, LEAP_START], INF)[1]
-    record_first(s, row, lane, end_s)
+    record_first(s, row, lane, alive, end_s)
 
 
 @jit

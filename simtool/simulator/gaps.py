@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from simtool.simulator.jit import jit
-from simtool.simulator.state import ITL_BINS, ITL_LOW_S, ITL_RATIO, JOINS, STEP_DECODES, State
+from simtool.simulator.state import ITL_BINS, ITL_LOW_S, ITL_RATIO, JOINS, State
 
 
 @jit
@@ -41,9 +41,9 @@ def record_run(s: State, first_s: float, slope_s: float, iterations: int, tokens
 
 
 @jit
-def record_first(s: State, row: int, lane: int, end_s: float) -> None:
+def record_first(s: State, row: int, lane: int, decodes: int, end_s: float) -> None:
     """The first iteration of a leap: requests that have just joined count from their own first token."""
-    continuing = s.lane_i[row, lane, STEP_DECODES]
+    continuing = decodes
     for j in range(s.lane_i[row, lane, JOINS]):
         tokens = s.join_n[row, lane, j]
         record_gap(s, end_s - s.join_s[row, lane, j], tokens)

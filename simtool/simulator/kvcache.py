@@ -27,7 +27,7 @@ from simtool.simulator.state import (
 @jit
 def prompt_tokens(s: State, req: int) -> int:
     """Tokens to prefill: the prompt and, after a preemption, what was already generated."""
-    return s.req_i[req, INPUT] + s.req_i[req, GENERATED]
+    return int(s.req_i[req, INPUT] + s.req_i[req, GENERATED])
 
 
 @jit

@@ -9,6 +9,7 @@ from simtool.simulator.queues import finish_pop, finish_push, next_finish, runni
 from simtool.simulator.state import (
     ARRIVAL,
     BATCH_CLOSED,
+    BATCH_LEFT,
     BLOCK_SIZE,
     BLOCKS,
     CHUNK_CONTEXT,
@@ -35,10 +36,8 @@ from simtool.simulator.state import (
     NONE,
     OUTPUT,
     OUTSTANDING,
-    PARTIAL,
     RELEASE,
     RESERVE_FULL,
-    RUNNING,
     START,
     STATIC,
     STEP_DECODES,
@@ -47,7 +46,7 @@ from simtool.simulator.state import (
 
 
 @jit
-def finish(s: State, group: int, row: int, lane: int, req: int, end_s: float) -> None:
+def finish(s: State, group: int, row: int, req: int, end_s: float) -> None:
     """The request has all its tokens: stamp it, free its blocks, let the next one in under a closed loop."""
     s.req_f[req, FINISH] = end_s
     if s.config[group, RESERVE_FULL] < 2 and s.req_i[req, OUTPUT] > 1:
@@ -64,16 +63,17 @@ def finish(s: State, group: int, row: int, lane: int, req: int, end_s: float) ->
     if s.group_i[group, CLOSED] == 1 and released != NONE:
         s.req_f[released, ARRIVAL] = end_s
         s.row_i[row, RELEASE] = s.req_i[released, NEXT]
-    if s.config[group, MODE] == STATIC and s.row_i[row, RUNNING] == 0:
-        s.lane_i[row, lane, DECODES] = 0
-        s.lane_i[row, lane, KV_SUM] = 0
-        s.lane_i[row, lane, BATCH_CLOSED] = 0
 
 
 @jit
 def leave_decode(s: State, group: int, row: int, lane: int, req: int) -> None:
     """Take a decoding request out of the lane's sums (a static batch keeps its width until the longest ends)."""
     if s.config[group, MODE] == STATIC:
+        s.lane_i[row, lane, BATCH_LEFT] -= 1
+        if s.lane_i[row, lane, BATCH_LEFT] == 0:
+            s.lane_i[row, lane, DECODES] = 0
+            s.lane_i[row, lane, KV_SUM] = 0
+            s.lane_i[row, lane, BATCH_CLOSED] = 0
         return
     iterations = s.lane_i[row, lane, ITER] - s.req_i[req, START]
     s.lane_i[row, lane, DECODES] -= 1
@@ -107,7 +107,7 @@ def finish_decodes(s: State, group: int, row: int, lane: int, iterations: int, e
         req = s.finish_heap[row, lane, 0] & 0xFFFFFFFF
         finish_pop(s, row, lane)
         leave_decode(s, group, row, lane, req)
-        finish(s, group, row, lane, req, end_s)
+        finish(s, group, row, req, end_s)
 
 
 @jit
@@ -116,6 +116,7 @@ def join_decode(s: State, group: int, row: int, lane: int, req: int, end_s: floa
     iteration = s.lane_i[row, lane, ITER]
     s.req_i[req, START] = iteration
     s.lane_i[row, lane, DECODES] += 1
+    s.lane_i[row, lane, BATCH_LEFT] += 1
     s.lane_i[row, lane, KV_SUM] += s.req_i[req, COMPUTED]
     if s.config[group, RESERVE_FULL] < 2:
         size = s.config[group, BLOCK_SIZE]
@@ -137,14 +138,12 @@ def finish_chunk(s: State, group: int, row: int, lane: int, chunk: int, end_s: f
     s.req_i[req, COMPUTED] = s.chunks[row, lane, chunk, CHUNK_NEW] + s.chunks[row, lane, chunk, CHUNK_CONTEXT]
     if s.req_i[req, COMPUTED] < prompt_tokens(s, req):
         return
-    if s.lane_i[row, lane, PARTIAL] == req:
-        s.lane_i[row, lane, PARTIAL] = NONE
     if s.req_i[req, GENERATED] == 0:
         s.req_f[req, FIRST] = end_s
     else:
         record_gap(s, end_s - s.req_f[req, LAST_TOKEN], 1)
     if s.req_i[req, GENERATED] + 1 == s.req_i[req, OUTPUT]:
-        finish(s, group, row, lane, req, end_s)
+        finish(s, group, row, req, end_s)
     else:
         join_decode(s, group, row, lane, req, end_s)
 

@@ -146,11 +146,11 @@ def leap(
 
 
 @jit
-def record_leap(s: State, table: int, decodes: int, x: float, fixed_s: float, iterations: int) -> None:
-    """Count the gaps of the leap's iterations after its first."""
+def record_leap(s: State, table: int, decodes: int, x: float, fixed_s: float, iterations: int, alive: int) -> None:
+    """Count the gaps of the leap's iterations after its first, a token for each of the `alive` requests."""
     done = 1
     while done < iterations:
         value, slope, run = segment(s, table, decodes, x + done)
         run = min(run, iterations - done)
-        record_run(s, fixed_s + value, slope, run, decodes)
+        record_run(s, fixed_s + value, slope, run, alive)
         done += run

@@ -69,7 +69,7 @@ def result_of(cluster: Cluster, engines: Sequence[EngineSpec], workload: Workloa
         cached_tokens=s.req_i[:, st.CACHED].copy(),
         replica=groups[cluster.rows].astype(np.int32),
         preemptions=s.req_i[:, st.PREEMPTIONS].copy(),
-        itl_bins=st.ITL_LOW_S * st.ITL_RATIO ** np.arange(st.ITL_BINS + 1),
+        itl_bins=st.ITL_LOW_S * st.ITL_RATIO ** np.arange(st.ITL_BINS + 1, dtype=np.float64),
         itl_counts=s.itl,
         steps=step_columns(s),
         energy_j=float(s.group_f[:, st.ENERGY].sum()) + idle_w * max(span_s, 0.0),

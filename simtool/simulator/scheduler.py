@@ -169,7 +169,9 @@ def continue_prefill(s: State, group: int, row: int, lane: int, budget: int) -> 
         s.req_i[req, BLOCKS] += need
     publish_nodes(s, group, row, req, done + chunk)
     add_chunk(s, row, lane, req, chunk, done)
-    return budget - chunk
+    if done + chunk == prompt_tokens(s, req):
+        s.lane_i[row, lane, PARTIAL] = NONE
+    return int(budget - chunk)
 
 
 @jit
@@ -248,7 +250,7 @@ def schedule(s: State, group: int, row: int, lane: int) -> bool:
                 admit(s, group, row, lane, budget)
         if s.lane_i[row, lane, CHUNKS] == 0:
             start_decodes(s, group, row, lane)
-            s.lane_i[row, lane, BATCH_CLOSED] = 1
+            s.lane_i[row, lane, BATCH_CLOSED] = int(s.lane_i[row, lane, STEP_DECODES] > 0)
     sampled = s.lane_i[row, lane, STEP_DECODES]
     for i in range(s.lane_i[row, lane, CHUNKS]):
         req = s.chunks[row, lane, i, CHUNK_REQ]

@@ -58,9 +58,7 @@ def law_engine(
 ) -> EngineSpec:
     """An engine whose step follows `law_tables`."""
     knobs = scheduler or Scheduler(max_num_seqs=32, max_num_batched_tokens=512)
-    tables = law_tables(
-        stages=pp, max_tokens=knobs.max_num_batched_tokens, max_seqs=knobs.max_num_seqs, dp=dp, **law
-    )
+    tables = law_tables(stages=pp, max_tokens=knobs.max_num_batched_tokens, max_seqs=knobs.max_num_seqs, dp=dp, **law)
     return EngineSpec(
         tables=tables,
         lower=tables,

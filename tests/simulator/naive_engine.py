@@ -23,6 +23,7 @@ class Live:
     generated: int = 0
     computed: int = 0
     blocks: int = 0
+    decoding: bool = False  # its last step yielded a token: the next one is a decode
     first_s: float = -1.0
     finish_s: float = -1.0
 
@@ -79,7 +80,7 @@ def run_naive(engine: EngineSpec, workload: Workload, reserve_full: bool = True)
             while need(live, live.computed + new) > free:
                 victim = running.pop()
                 free += victim.blocks
-                victim.blocks, victim.computed, preempted = 0, 0, True
+                victim.blocks, victim.computed, victim.decoding, preempted = 0, 0, False, True
                 waiting.insert(0, victim)
                 if victim is live:
                     break
@@ -104,8 +105,8 @@ def run_naive(engine: EngineSpec, workload: Workload, reserve_full: bool = True)
             running.append(live)
             scheduled.append((live, new))
             budget -= new
-        chunks = [(new, live.computed) for live, new in scheduled if not is_decode(live, new)]
-        lengths = [live.known for live, new in scheduled if is_decode(live, new)]
+        chunks = [(new, live.computed) for live, new in scheduled if not live.decoding]
+        lengths = [live.known for live, new in scheduled if live.decoding]
         sampled = sum(live.computed + new == live.known for live, new in scheduled)
         now += step_s(engine, chunks, lengths, sampled)
         for live, new in scheduled:
@@ -113,6 +114,7 @@ def run_naive(engine: EngineSpec, workload: Workload, reserve_full: bool = True)
             if live.computed < live.known:
                 continue
             live.generated += 1
+            live.decoding = True
             if live.generated == 1:
                 live.first_s = now
             if live.generated == live.output:
@@ -121,8 +123,3 @@ def run_naive(engine: EngineSpec, workload: Workload, reserve_full: bool = True)
                 free += live.blocks
                 live.blocks = 0
     return np.array([r.first_s for r in requests]), np.array([r.finish_s for r in requests])
-
-
-def is_decode(live: Live, new: int) -> bool:
-    """One new token whose predecessors are all in the cache and that was generated, not prompted."""
-    return new == 1 and live.generated > 0 and live.computed == live.known - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -42,8 +43,8 @@ def workload(seed: int, closed: int = 0) -> Workload:
     )
     offsets = np.concatenate([[0], np.cumsum(base.input_tokens // 16)]).astype(np.int64)
     shared = np.concatenate([np.arange(k) + 20 * (i % 3) for i, k in enumerate(np.diff(offsets))])
-    return Workload(
-        **{f: getattr(base, f) for f in base.__dataclass_fields__ if not f.startswith("pri") and not f.startswith("pre")},
+    return dataclasses.replace(
+        base,
         priority=rng.integers(0, 3, n).astype(np.int32),
         prefix_ids=shared.astype(np.int32),
         prefix_offsets=offsets,

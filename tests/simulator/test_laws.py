@@ -65,10 +65,10 @@ def assert_same(a: Result, b: Result, tolerance: float) -> None:
 
 
 @SCENARIOS
-@given(engine=engines(), workload=workloads)
-def test_leap_equals_step(engine: EngineSpec, workload: Workload) -> None:
-    leap = simulate_engines([engine], workload)
-    step = simulate_engines([engine], workload, exact_steps=True)
+@given(engine=engines(), workload=workloads, reserve=st.booleans())
+def test_leap_equals_step(engine: EngineSpec, workload: Workload, reserve: bool) -> None:
+    leap = simulate_engines([engine], workload, reserve_full_isl=reserve)
+    step = simulate_engines([engine], workload, reserve_full_isl=reserve, exact_steps=True)
     assert_same(leap, step, 1e-9)
     assert leap.itl_counts.sum() == step.itl_counts.sum()
 

@@ -44,7 +44,7 @@ def test_m_g_1_geometric() -> None:
 
 
 def test_processor_sharing() -> None:
-    """A decode step that costs 1 ms a request is processor sharing: M/G/1-PS, W = S / (1 - rho) whatever the law of S."""
+    """A decode step whose time grows with its requests is M/G/1-PS: W = S / (1 - rho) whatever the law of S."""
     rng = np.random.default_rng(7)
     knobs = Scheduler(max_num_seqs=256, max_num_batched_tokens=512)
     engine = law_engine(num_blocks=9000, scheduler=knobs, base_s=0.0, token_s=1e-5, kv_s=0.0, pair_s=0.0, host_s=0.0)
