@@ -72,6 +72,7 @@ def compile_engine(
         max_model_len=longest,
         memory=memory,
         provenance=_provenance(costs),
+        request_latency_s=host.request_latency_s,
     )
 
 

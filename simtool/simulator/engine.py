@@ -28,7 +28,8 @@ class EngineSpec:
     """tables: nominal step times; lower, upper: the ends of their interval.
 
     num_blocks and max_num_seqs hold for each of the dp ranks. max_model_len: longest context that may be asked.
-    provenance: operator family -> kind of evidence.
+    provenance: operator family -> kind of evidence. request_latency_s: what the client waits beyond the engine, for
+    every request once: HTTP and tokenising on the way in, detokenising and HTTP on the way out.
     """
 
     tables: StepTables
@@ -45,3 +46,4 @@ class EngineSpec:
     max_model_len: int
     memory: MemoryBudget
     provenance: Mapping[str, str]
+    request_latency_s: float = 0.0

@@ -11,11 +11,12 @@ from simtool.hardware.device import read_catalogue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOverhead:
-    """Seconds a step takes beside its kernels.
+    """Seconds a step takes beside its kernels, and a request beside its steps.
 
     base_s: a step (schedule, prepare inputs, replay graphs, read sampled tokens back). per_request_s: each request of
     it (block table, sampling parameters, output). eager_launch_s: one kernel launch without a CUDA graph. gap_s: the
     device idles so long between steps even where asynchronous scheduling hides base_s and per_request_s.
+    request_latency_s: what a request waits outside the engine, in and out together (HTTP, tokenise, detokenise).
     """
 
     base_s: float
@@ -23,6 +24,7 @@ class HostOverhead:
     eager_launch_s: float
     gap_s: float
     source: str
+    request_latency_s: float = 0.0
 
 
 def load_host(library: str) -> HostOverhead:
@@ -35,6 +37,7 @@ def load_host(library: str) -> HostOverhead:
         per_request_us: float = Field(ge=0)
         eager_launch_us: float = Field(ge=0)
         gap_us: float = Field(ge=0)
+        request_latency_us: float = Field(ge=0)
         source: str = Field(min_length=1)
 
     table: dict[str, Any] = read_catalogue("host.toml")
@@ -50,4 +53,5 @@ def load_host(library: str) -> HostOverhead:
         eager_launch_s=entry.eager_launch_us * 1e-6,
         gap_s=entry.gap_us * 1e-6,
         source=entry.source,
+        request_latency_s=entry.request_latency_us * 1e-6,
     )
