@@ -41,6 +41,7 @@ class Backend:
 
     compile: a pool of a plan → its engine; raises InfeasibleError when the model or its KV cache does not fit, and
     InputError when the engine cannot run the pool at all.
+    with_interval: the same engine with both ends of its interval, where `compile` leaves them out (None: it does not).
     simulate: engines (one a replica), workload, router → Result.
     metrics: vLLM's keys of a Result. attainment: share of requests that meet every limit of the Slo.
     """
@@ -51,6 +52,7 @@ class Backend:
     simulate: Callable[[Sequence[EngineSpec], Workload, str], Result]
     metrics: Callable[[Result, Slo], Mapping[str, float]]
     attainment: Callable[[Result, Slo], float]
+    with_interval: Callable[[Plan, Pool], EngineSpec] | None = None
 
     def usd_per_hour(self, plan: Plan) -> float:
         """Price of all devices of a plan."""

@@ -110,6 +110,8 @@ def interval_metrics(
 ) -> dict[str, tuple[float, float]]:
     """Each metric's range when all step times sit at the lower and at the upper end of their interval."""
     ends = [run.metrics]
+    if backend.with_interval is not None:
+        specs = [backend.with_interval(plan, pool) for pool in plan.pools]
     for side in ("lower", "upper"):
         moved = [replace(spec, tables=getattr(spec, side)) for spec in specs]
         ends.append(simulate_plan(backend, plan, moved, workload, slo).metrics)

@@ -16,12 +16,15 @@ from simtool.models.config import load_architecture
 from simtool.plan import Plan, Pool
 from simtool.planners.backend import Backend, DeviceGroup
 from simtool.planners.question import Question
-from simtool.simulator.compile import compile_engine, price_pool, stage_hardware
+from simtool.planners.remembered import RememberedCosts
+from simtool.simulator.compile import compile_engine, price_pool, stage_hardware, step_tables
 from simtool.simulator.engine import EngineSpec
+from simtool.simulator.grids import capture_sizes
 from simtool.simulator.host import HostOverhead, load_host
 from simtool.simulator.kv_capacity import context_limit, kv_capacity
 from simtool.simulator.run import simulate_engines
 from simtool.simulator.step_costs import StageHardware, StepCosts
+from simtool.simulator.tables import StepTables
 from simtool.workload import Workload
 
 _PRICED = frozenset({"throughput-per-dollar", "cost-per-token"})
@@ -39,6 +42,7 @@ class EngineShop:
     max_seqs: int
     architectures: dict[str, ModelArchitecture] = field(default_factory=dict)
     costs: dict[tuple[object, ...], StepCosts] = field(default_factory=dict)
+    widest: dict[tuple[object, ...], StepTables] = field(default_factory=dict)
     engines: dict[tuple[object, ...], EngineSpec] = field(default_factory=dict)
 
     def architecture(self, dtype: str) -> ModelArchitecture:
@@ -48,28 +52,51 @@ class EngineShop:
         return self.architectures[dtype]
 
     def compile(self, plan: Plan, pool: Pool) -> EngineSpec:
-        """One replica's engine. Memory is judged before anything is priced."""
+        """One replica's engine, its interval left out (see `with_interval`). Memory is judged before pricing."""
         pool = replace(pool, replicas=1)
-        engine_key = (plan.weight_dtype, pool)
-        if engine_key in self.engines:
-            return self.engines[engine_key]
+        key = (plan.weight_dtype, pool)
+        if key not in self.engines:
+            self.engines[key] = self._compile(plan, pool, interval=False)
+        return self.engines[key]
+
+    def with_interval(self, plan: Plan, pool: Pool) -> EngineSpec:
+        """One replica's engine with both ends of its interval: three times the work, so only for what is reported."""
+        return self._compile(plan, replace(pool, replicas=1), interval=True)
+
+    def _compile(self, plan: Plan, pool: Pool, *, interval: bool) -> EngineSpec:
         arch = self.architecture(plan.weight_dtype)
-        key = (plan.weight_dtype, pool.parallel, pool.kv.dtype, pool.stage_devices or pool.device)
-        if key not in self.costs:
-            devices = [stage.device for stage in stage_hardware(pool, self.hardware)]
-            blocks, memory = kv_capacity(arch, pool, devices, sequence_tokens=self.sequence_tokens)
-            context_limit(arch, pool, blocks, memory)
-            self.costs[key] = price_pool(arch, pool, self.hardware, max_tokens=self.max_tokens, max_seqs=self.max_seqs)
-        spec = compile_engine(
+        return compile_engine(
             arch,
             pool,
             self.hardware,
             host=self.host,
-            costs=self.costs[key],
+            costs=self._costs(plan, pool),
             sequence_tokens=self.sequence_tokens,
+            interval=interval,
+            wider=None if interval else self._widest(plan, pool),
         )
-        self.engines[engine_key] = spec
-        return spec
+
+    def _costs(self, plan: Plan, pool: Pool) -> StepCosts:
+        key = (plan.weight_dtype, pool.parallel, pool.kv.dtype, pool.stage_devices or pool.device)
+        if key not in self.costs:
+            arch = self.architecture(plan.weight_dtype)
+            devices = [stage.device for stage in stage_hardware(pool, self.hardware)]
+            blocks, memory = kv_capacity(arch, pool, devices, sequence_tokens=self.sequence_tokens)
+            context_limit(arch, pool, blocks, memory)
+            self.costs[key] = price_pool(arch, pool, self.hardware, max_tokens=self.max_tokens, max_seqs=self.max_seqs)
+        return self.costs[key]
+
+    def _widest(self, plan: Plan, pool: Pool) -> StepTables | None:
+        """Tables of the pool with the largest token budget of the space, where they hold for the pool's own too."""
+        wide = replace(pool.scheduler, max_num_batched_tokens=self.max_tokens)
+        if capture_sizes(wide) != capture_sizes(pool.scheduler):
+            return None
+        key = (plan.weight_dtype, pool.parallel, wide, pool.kv.dtype, pool.stage_devices or pool.device)
+        if key not in self.widest:
+            self.widest[key] = step_tables(
+                self._costs(plan, pool), replace(pool, scheduler=wide), self.hardware, host=self.host
+            )
+        return self.widest[key]
 
 
 def open_backend(question: Question) -> Backend:
@@ -78,7 +105,9 @@ def open_backend(question: Question) -> Backend:
     hardware = {
         name: StageHardware(
             device=cluster.group_of(name).device,
-            cost_model=load_cost_model(cluster.group_of(name).device, cluster.group_of(name), question.kernel_library),
+            cost_model=RememberedCosts(
+                model=load_cost_model(cluster.group_of(name).device, cluster.group_of(name), question.kernel_library)
+            ),
             devices_per_node=cluster.group_of(name).devices_per_node,
         )
         for name in cluster.devices_by_type
@@ -96,6 +125,7 @@ def open_backend(question: Question) -> Backend:
         architecture=shop.architecture(question.space.weight_dtype[0]),
         groups=_groups(cluster, question),
         compile=shop.compile,
+        with_interval=shop.with_interval,
         simulate=_simulate,
         metrics=serving_metrics,
         attainment=slo_attainment,

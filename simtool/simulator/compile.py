@@ -42,11 +42,15 @@ def compile_engine(
     costs: StepCosts | None = None,
     sequence_tokens: int = 0,
     moe_dispatch: MoeDispatch = "allgather_reducescatter",
+    interval: bool = True,
+    wider: StepTables | None = None,
 ) -> EngineSpec:
     """The engine of one replica of `pool`; arch carries the weight dtype already.
 
     hardware: device name as the pool writes it → device, cost model, node size. costs: made earlier by `price_pool` for
     this pool or one that differs only in scheduler knobs, KV policy or replicas. sequence_tokens: see `kv_capacity`.
+    interval: False leaves the ends of the interval at the nominal tables, a third of the work. wider: nominal tables of
+    a pool that differs only in a larger token budget with the same CUDA graphs; they are cut instead of made.
     Raises InfeasibleError("memory") when the model does not fit, InputError when the engine cannot run the pool at all.
     """
     stages = stage_hardware(pool, hardware)
@@ -56,11 +60,15 @@ def compile_engine(
     if costs is None:
         costs = price_pool(arch, pool, hardware, moe_dispatch=moe_dispatch)
     _check_costs(costs, arch, pool, stages)
-    tables = [_tables(costs, pool, stages, host, end) for end in (NOMINAL, LOWER, UPPER)]
+    if wider is not None:
+        nominal = wider.narrowed(pool.scheduler.max_num_batched_tokens, pool.parallel.dp)
+    else:
+        nominal = _tables(costs, pool, stages, host, NOMINAL)
+    ends = [_tables(costs, pool, stages, host, end) for end in (LOWER, UPPER)] if interval else [nominal, nominal]
     return EngineSpec(
-        tables=tables[NOMINAL],
-        lower=tables[LOWER],
-        upper=tables[UPPER],
+        tables=nominal,
+        lower=ends[0],
+        upper=ends[1],
         scheduler=pool.scheduler,
         block_size=pool.kv.block_size,
         num_blocks=num_blocks,
@@ -100,6 +108,13 @@ def price_pool(
         max_context=max(scheduler.max_model_len, arch.max_position_embeddings),
         moe_dispatch=moe_dispatch,
     )
+
+
+def step_tables(
+    costs: StepCosts, pool: Pool, hardware: Mapping[str, StageHardware], *, host: HostOverhead
+) -> StepTables:
+    """Nominal tables of a pool, for `compile_engine(wider=...)`; memory is not judged."""
+    return _tables(costs, pool, stage_hardware(pool, hardware), host, NOMINAL)
 
 
 def stage_hardware(pool: Pool, hardware: Mapping[str, StageHardware]) -> tuple[StageHardware, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +45,13 @@ class StepTables:
     token_j: Array
     attention_w: float
     idle_w: float
+
+    def narrowed(self, max_tokens: int, dp: int) -> StepTables:
+        """The tables of the same engine with a smaller token budget: views, so that both share their memory."""
+        return replace(
+            self,
+            token_s=self.token_s[:, : max_tokens + 1],
+            shared_s=self.shared_s[:, : max_tokens * dp + 1],
+            p2p_s=self.p2p_s[: max_tokens + 1],
+            token_j=self.token_j[: max_tokens * dp + 1],
+        )
