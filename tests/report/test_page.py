@@ -1,5 +1,6 @@
 """The page draws all its figures offline, without an error, in light and in dark."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -106,7 +107,7 @@ def test_the_best_plan_comes_first_in_at_most_8_columns():
 
 
 def test_the_timeline_nests_and_is_in_microseconds():
-    events = list(timeline_events(sample_plan(), sample_result(20)))
+    events = [json.loads(event) for event in timeline_events(sample_plan(), sample_result(20))]
     slices = [event for event in events if event["ph"] == "X"]
     assert slices[0]["dur"] == pytest.approx(0.04e6)
     assert {event["pid"] for event in slices} == {0, 1}
