@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.validation.comparison import Row, data_folder, errors_text, rows_text
+from benchmarks.validation.comparison import Row, arguments, data_folder, errors_text, rows_text
 from simtool.metrics import serving_metrics
 from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
 from simtool.run import simulate
@@ -80,7 +80,7 @@ def order(rows: list[Row], *, measured: bool) -> list[str]:
 
 def main() -> None:
     """Print the times and the two orders."""
-    rows = compare(data_folder(__doc__.splitlines()[0]))
+    rows = compare(data_folder(arguments(__doc__.splitlines()[0])))
     print(rows_text(rows))
     print(errors_text(rows))
     print(f"measured order:  {' < '.join(order(rows, measured=True))}")

@@ -80,11 +80,16 @@ def errors_text(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def data_folder(description: str) -> Path:
-    """The folder of measurements: `--data`, or $SIMTOOL_SHARED/data, or ../shared/data beside the repository."""
+def arguments(description: str) -> argparse.ArgumentParser:
+    """A parser with `--data`: $SIMTOOL_SHARED/data, or ../shared/data beside the repository."""
     shared = Path(os.environ.get("SIMTOOL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, default=shared / "data", help="folder of the public measurements")
+    return parser
+
+
+def data_folder(parser: argparse.ArgumentParser) -> Path:
+    """The folder that was asked for; ends the program with one line when it is not there."""
     folder = Path(parser.parse_args().data)
     if not folder.is_dir():
         raise SystemExit(f"ERROR {folder}: no measurements there; give --data FOLDER")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.validation.comparison import Row, data_folder, errors_text
+from benchmarks.validation.comparison import Row, arguments, data_folder, errors_text
 from simtool.metrics import request_latencies
 from simtool.plan import KvPolicy, Plan, Pool, Scheduler
 from simtool.run import simulate
@@ -122,7 +122,7 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     """Print the table of each device and the errors over it."""
-    data = data_folder(__doc__.splitlines()[0])
+    data = data_folder(arguments(__doc__.splitlines()[0]))
     for name in DEVICES:
         rows = compare(read_run(data, name), name)
         print(f"\n{name}\n{table(rows)}")

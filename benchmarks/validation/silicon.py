@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.validation.comparison import Row, data_folder, errors_text, rows_text
-from simtool.metrics import Slo, serving_metrics
+from benchmarks.validation.comparison import Row, arguments, data_folder, errors_text, rows_text
+from simtool.metrics import serving_metrics
 from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
 from simtool.run import simulate
 from simtool.traces.synthesis import synthesise
+from simtool.workload import Workload
 
 MODELS = {"openai/gpt-oss-120b": ("gpt-oss-120b", "auto"), "meta-llama/Llama-3.1-70B": ("llama-3.1-70b", "fp8")}
 SEED = 0
@@ -34,17 +35,26 @@ def plan_of(run: dict[str, str]) -> Plan:
     return Plan(model=model, cluster=f"{tp * dp}xh200", pools=(pool,), weight_dtype=weights)
 
 
-def metrics_of(run: dict[str, str], seed: int = SEED) -> dict[str, float]:
-    """Simulated metrics of a row."""
+def workload_of(run: dict[str, str], seed: int = SEED) -> Workload:
+    """The closed loop of a row."""
     concurrency = int(float(run["concurrency"]))
-    workload = synthesise(
+    return synthesise(
         num_requests=10 * concurrency,
         input_len=f"{run['isl']}*0.8..1",
         output_len=f"{run['osl']}*0.8..1",
         max_concurrency=concurrency,
         rng=np.random.default_rng(seed),
     )
-    return serving_metrics(simulate(plan_of(run), workload), Slo())
+
+
+def split_of(place: int) -> str:
+    """Which half a row belongs to: the request latency in host.toml was fitted on the TTFT of the first."""
+    return "held out" if place % 2 else "fitted"
+
+
+def metrics_of(run: dict[str, str], seed: int = SEED) -> dict[str, float]:
+    """Simulated metrics of a row."""
+    return serving_metrics(simulate(plan_of(run), workload_of(run, seed)))
 
 
 def read_runs(data: Path) -> list[dict[str, str]]:
@@ -55,21 +65,22 @@ def read_runs(data: Path) -> list[dict[str, str]]:
 
 
 def compare(runs: list[dict[str, str]]) -> list[Row]:
-    """TPOT and TTFT of every run, milliseconds."""
+    """TPOT and TTFT of every run, milliseconds. No TPOT was ever fitted."""
     rows = []
-    for run in runs:
+    for place, run in enumerate(runs):
         metrics = metrics_of(run)
         model = MODELS[run["model_path"]][0]
         name = f"{model} tp{float(run['tp_size']):.0f} c{float(run['concurrency']):.0f}"
         for quantity in ("tpot", "ttft"):
             predicted, measured = metrics[f"mean_{quantity}_ms"], float(run[f"silicon_{quantity}_ms"])
-            rows.append(Row(name=name, quantity=quantity, predicted=predicted, measured=measured))
+            split = split_of(place) if quantity == "ttft" else "held out"
+            rows.append(Row(name=name, quantity=quantity, predicted=predicted, measured=measured, split=split))
     return rows
 
 
 def main() -> None:
     """Print every row and the errors."""
-    rows = compare(read_runs(data_folder(__doc__.splitlines()[0])))
+    rows = compare(read_runs(data_folder(arguments(__doc__.splitlines()[0]))))
     rows.sort(key=lambda row: row.quantity)
     print(rows_text(rows))
     print(errors_text(rows))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.validation.comparison import Row, data_folder, errors_text, rows_text
+from benchmarks.validation.comparison import Row, arguments, data_folder, errors_text, rows_text
 from simtool.explaining import explain
 from simtool.plan import Parallel, Plan, Pool, Scheduler
 
@@ -60,7 +60,7 @@ def compare(points: dict[tuple[int, int, int], tuple[float, float]]) -> list[Row
 
 def main() -> None:
     """Print every point and the errors by TP degree."""
-    rows = compare(read_points(data_folder(__doc__.splitlines()[0])))
+    rows = compare(read_points(data_folder(arguments(__doc__.splitlines()[0]))))
     print(rows_text(rows))
     print(errors_text(sorted(rows, key=lambda row: row.quantity)))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.validation.comparison import Row, data_folder, errors_text, rows_text
+from benchmarks.validation.comparison import Row, arguments, data_folder, errors_text, rows_text
 from simtool.errors import InfeasibleError
 from simtool.metrics import serving_metrics
 from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
@@ -85,7 +85,7 @@ def compare(runs: list[dict[str, str]]) -> tuple[list[Row], list[str]]:
 
 def main() -> None:
     """Print every row and the errors by device."""
-    rows, refused = compare(read_runs(data_folder(__doc__.splitlines()[0])))
+    rows, refused = compare(read_runs(data_folder(arguments(__doc__.splitlines()[0]))))
     print(rows_text(rows, "tok/s"))
     print("\n".join(refused))
     print(errors_text(rows))
