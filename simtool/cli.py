@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from simtool import cli_catalogue, cli_explain, cli_plan, cli_simulate, cli_sweep, cli_trace
+from simtool import cli_catalogue, cli_compile, cli_explain, cli_plan, cli_simulate, cli_sweep, cli_trace
 from simtool.cli_options import join_slo_words
 from simtool.errors import InfeasibleError, SimtoolError
 from simtool.terminal import note, print_error, print_text
@@ -39,6 +39,7 @@ app.command("explain")(cli_explain.explain)
 app.add_typer(cli_trace.app, name="trace")
 app.command("models")(cli_catalogue.models)
 app.command("hardware")(cli_catalogue.hardware)
+app.command("compile")(cli_compile.compile_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -38,6 +38,7 @@ def simulate(
     Example: simtool simulate out/plan.json --trace azure.csv --json
     """
     from simtool.asking import slo_of, workload_for
+    from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.files import output_folder
     from simtool.outputs import missed, write_run
@@ -47,6 +48,7 @@ def simulate(
     asked = asked_scenario(scenario, given, settings, model)
     plan = plan_to_run(plan_file, asked)
     workload = workload_for(plan, asked)
+    announce_compilation()
     with output_folder(out) if out else nullcontext() as building:
         with progress("simulating"):
             run = run_plan(plan, workload, slo_of(asked), exact_steps=exact_steps, prices=asked.price_per_hour)

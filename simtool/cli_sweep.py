@@ -103,6 +103,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """One row a value: the value, whether the SLO is met, and every metric."""
     from simtool.asking import slo_of, workload_for
+    from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
     from simtool.outputs import limited, missed
@@ -111,6 +112,7 @@ def _rows(
 
     asked = [asked_scenario(scenario, given, [*(settings or []), f"{key}={value}"], model) for value in values]
     rows = []
+    announce_compilation()
     with progress("sweeping") as say:
         for value, one in zip(values, asked, strict=True):
             say(f"{key} = {value}")

@@ -1,0 +1,25 @@
+"""`simtool compile`: make the machine code of the simulator's kernel now instead of in the first run."""
+
+from __future__ import annotations
+
+
+def compile_command() -> int:
+    """Compile the simulator's kernel and keep it on disk (done by the first run otherwise; half a minute, once)."""
+    from simtool.simulator.warm import compile_kernel, kernel_is_ready
+    from simtool.terminal import note
+
+    if kernel_is_ready():
+        note("the kernel is compiled already")
+        return 0
+    note("compiling the simulator's kernel, once")
+    compile_kernel()
+    return 0
+
+
+def announce_compilation() -> None:
+    """Say on stderr that the first run takes longer, and why."""
+    from simtool.simulator.warm import kernel_is_ready
+    from simtool.terminal import note
+
+    if not kernel_is_ready():
+        note("compiling the simulator's kernel first; this happens once and takes half a minute")
