@@ -59,8 +59,8 @@ def plan(
 def _answer(asked: Scenario, json: bool) -> Answer:
     """Ask the planner. An infeasible question is told as JSON too where JSON was asked for."""
     from simtool.asking import question_of
-    from simtool.cli_compile import announce_compilation
     from simtool.choosing import choose
+    from simtool.cli_compile import announce_compilation
     from simtool.errors import InfeasibleError
     from simtool.terminal import print_json, progress
 

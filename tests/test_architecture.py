@@ -20,6 +20,7 @@ LAYERS = (
     {"outputs", "terminal"},
     {
         "cli",
+        "cli_compile",
         "cli_options",
         "cli_plan",
         "cli_front",
