@@ -111,6 +111,7 @@ class InteractiveCluster(Cluster):
         super().__init__(state, workload, router)
         self.wake = [self.env.event() for _ in state.group_i]
         self.followers = follower_of(workload)
+        self.latency_s = float(state.scalars[0, 3])  # between a client and the engine
         self.unsent = [int(i) for i in np.flatnonzero(first_turns(workload))[::-1]]
 
     def submit(self, req: int) -> None:
@@ -125,15 +126,16 @@ class InteractiveCluster(Cluster):
         wake.succeed()
 
     def later(self, req: int, delay_s: float) -> Process:
-        """Submit after the user's think time."""
-        yield self.env.timeout(delay_s)
+        """A client sends a request after delay_s; it reaches the engine a little later."""
+        yield self.env.timeout(delay_s + self.latency_s)
         self.submit(req)
 
     def source(self) -> Process:
         """Open-loop arrivals of first turns."""
         while self.unsent:
             req = self.unsent.pop()
-            yield self.env.timeout(max(float(self.workload.arrival_s[req]) - self.env.now, 0.0))
+            at_s = float(self.workload.arrival_s[req]) + self.latency_s
+            yield self.env.timeout(max(at_s - self.env.now, 0.0))
             self.submit(req)
 
     def finished(self, group: int) -> None:
@@ -147,7 +149,7 @@ class InteractiveCluster(Cluster):
                     follower = int(self.followers[req])
                     self.env.process(self.later(follower, float(self.workload.think_s[follower])))
                 elif self.workload.max_concurrency and self.unsent:
-                    self.submit(self.unsent.pop())
+                    self.env.process(self.later(self.unsent.pop(), 0.0))
                 req = following
 
     def replica(self, group: int) -> Process:
@@ -174,7 +176,7 @@ class InteractiveCluster(Cluster):
             self.env.process(self.replica(group))
         if self.workload.max_concurrency:
             for _ in range(min(self.workload.max_concurrency, len(self.unsent))):
-                self.submit(self.unsent.pop())
+                self.env.process(self.later(self.unsent.pop(), 0.0))
         else:
             self.env.process(self.source())
         self.env.run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from simtool.simulator.gaps import record_first
 from simtool.simulator.jit import jit
 from simtool.simulator.postprocess import decode_blocks, postprocess
-from simtool.simulator.pricing import leap, record_leap, stage_seconds
+from simtool.simulator.pricing import decode_seconds, leap, record_leap, stage_seconds
 from simtool.simulator.queues import next_finish
 from simtool.simulator.state import (
     ARRIVAL,
@@ -25,6 +25,7 @@ from simtool.simulator.state import (
     KV_SUM,
     LANES,
     LAST_END,
+    LAST_START,
     LEAP,
     LEAP_END,
     LEAP_FIXED,
@@ -87,6 +88,7 @@ def price(s: State, group: int, lane: int, start_s: float) -> None:
     s.flight_f[group, lane, LEAP_END] = now_s
     s.flight_f[group, lane, ATTENTION_SUM] = attention_s
     s.flight_f[group, lane, LEAP_FIXED] = fixed_s
+    s.flight_f[group, lane, LAST_START] = start_s
 
 
 @jit
@@ -134,6 +136,8 @@ def extend(s: State, group: int, lane: int, most: int, horizon_s: float) -> None
     s.flight_i[group, lane, LEAP] = iterations
     s.flight_f[group, lane, LEAP_END] = end_s
     s.flight_f[group, lane, ATTENTION_SUM] = attention_s
+    last_s = fixed_s + decode_seconds(s, table, 0, decodes, mean + (iterations - 1))
+    s.flight_f[group, lane, LAST_START] = end_s - last_s if iterations > 1 else start_s
     s.stage_free[group, 0] = end_s
 
 

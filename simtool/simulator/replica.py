@@ -16,8 +16,10 @@ from simtool.simulator.state import (
     CHUNK_REQ,
     CHUNKS,
     DECODES,
+    HOST_HIDDEN,
     INF,
     LANES,
+    LAST_START,
     LEAP,
     LEAP_END,
     NONE,
@@ -89,11 +91,25 @@ def stuck(s: State, group: int) -> bool:
 
 
 @jit
+def seen_until(s: State, group: int, row: int, lane: int, start_s: float) -> float:
+    """Arrivals up to when are known to a step that starts at start_s.
+
+    Asynchronous scheduling (vLLM's `--async-scheduling`) puts step k+1 together when step k starts, so that the host's
+    work is hidden: who arrives during step k joins step k+2. An engine with nothing more to run takes him at once.
+    """
+    busy = s.lane_i[row, lane, DECODES] > 0 or s.lane_i[row, lane, PARTIAL] != NONE
+    ahead = s.config[group, HOST_HIDDEN] == 1 and s.config[group, LANES] == 1
+    if busy and ahead and s.lane_ready[group, lane] == start_s:
+        return float(s.flight_f[group, lane, LAST_START])
+    return start_s
+
+
+@jit
 def start_step(s: State, group: int, lane: int, start_s: float, horizon_s: float) -> None:
     """Admit and schedule at start_s; a lane that finds nothing to run is blocked until a step ends."""
     work = False
     for row in range(s.group_i[group, ROW0], s.group_i[group, ROW0] + s.group_i[group, ROWS]):
-        ingest(s, group, row, start_s)
+        ingest(s, group, row, seen_until(s, group, row, lane, start_s))
         work = schedule(s, group, row, lane) or work
         for i in range(s.lane_i[row, lane, CHUNKS]):
             req = s.chunks[row, lane, i, CHUNK_REQ]

@@ -12,7 +12,7 @@ from simtool.simulator import state as st
 from simtool.simulator.cluster import Cluster, run_cluster
 from simtool.simulator.engine import EngineSpec
 from simtool.simulator.routing import ROUTERS
-from simtool.simulator.setup import build_state
+from simtool.simulator.setup import build_state, request_latency_s
 from simtool.workload import Workload
 
 FIRST_RECORDS = 4096
@@ -56,11 +56,13 @@ def result_of(cluster: Cluster, engines: Sequence[EngineSpec], workload: Workloa
     first, finish = s.req_f[:, st.FIRST].copy(), s.req_f[:, st.FINISH].copy()
     refused = s.req_i[:, st.FINISH_ITER] == -2
     first[refused] = finish[refused] = np.nan
+    reactive = workload.max_concurrency > 0 or len(workload.follows) > 0
+    sent = s.req_f[:, st.ARRIVAL] - request_latency_s(engines) if reactive else workload.arrival_s
     groups = np.repeat(np.arange(len(engines)), [e.dp for e in engines])
-    span_s = float(s.group_f[:, st.LAST_END].max() - s.req_f[:, st.ARRIVAL].min())
+    span_s = float(s.group_f[:, st.LAST_END].max() - sent.min())
     idle_w = sum(e.tables.idle_w for e in engines)
     return Result(
-        sent_s=s.req_f[:, st.ARRIVAL].copy(),
+        sent_s=sent,
         scheduled_s=np.where(refused, np.nan, s.req_f[:, st.SCHEDULED]),
         first_token_s=first,
         finish_s=finish,

@@ -64,8 +64,8 @@ def config_row(engine: EngineSpec, workload: Workload, exact_steps: bool, reserv
     ]
 
 
-def request_arrays(workload: Workload) -> tuple[st.I4, st.F8]:
-    """Request columns in their start state."""
+def request_arrays(workload: Workload, latency_s: float) -> tuple[st.I4, st.F8]:
+    """Request columns in their start state; a request reaches its engine latency_s after it is sent."""
     n = workload.num_requests
     req_i = np.zeros((n, st.REQ_COLUMNS), np.int32)
     req_i[:, st.INPUT] = workload.input_tokens
@@ -74,7 +74,7 @@ def request_arrays(workload: Workload) -> tuple[st.I4, st.F8]:
     for column in (st.NEXT, st.PREV_RUN, st.NEXT_RUN, st.CHILD, st.FINISH_ITER):
         req_i[:, column] = st.NONE
     req_f = np.full((n, 5), -1.0)
-    req_f[:, st.ARRIVAL] = workload.arrival_s
+    req_f[:, st.ARRIVAL] = workload.arrival_s + latency_s
     return req_i, req_f
 
 
@@ -92,12 +92,17 @@ def row_arrays(engines: Sequence[EngineSpec]) -> tuple[st.I8, st.I8, list[int]]:
     return row_i, lane_i, [int(row) for row in first[:-1]]
 
 
-def table_arrays(tables: Sequence[StepTables]) -> dict[str, Array]:
+def request_latency_s(engines: Sequence[EngineSpec]) -> float:
+    """What a request waits outside the engines; one front end serves them all."""
+    return max(engine.request_latency_s for engine in engines)
+
+
+def table_arrays(tables: Sequence[StepTables], latency_s: float) -> dict[str, Array]:
     """The distinct step tables, stacked."""
     names = ("token_s", "shared_s", "decode_s", "prefill_rate", "head_s", "host_s", "p2p_s", "token_j")
     arrays = {name: stacked([getattr(t, name) for t in tables]) for name in names}
     arrays["knots"] = stacked_knots(tables)
-    arrays["scalars"] = np.array([[t.prefill_step, t.attention_w, t.idle_w] for t in tables])
+    arrays["scalars"] = np.array([[t.prefill_step, t.attention_w, t.idle_w, latency_s] for t in tables])
     return arrays
 
 
@@ -112,7 +117,8 @@ def build_state(
     """All arrays of a cluster of `engines` before the first arrival."""
     n, groups = workload.num_requests, len(engines)
     distinct = list({id(e.tables): e.tables for e in engines}.values())
-    req_i, req_f = request_arrays(workload)
+    latency_s = request_latency_s(engines)
+    req_i, req_f = request_arrays(workload, latency_s)
     row_i, lane_i, first = row_arrays(engines)
     rows, lanes = lane_i.shape[:2]
     seqs = max(e.scheduler.max_num_seqs for e in engines)
@@ -135,7 +141,7 @@ def build_state(
         group_i=group_i,
         group_f=np.zeros((groups, 3)),
         flight_i=np.zeros((groups, lanes, 3), np.int64),
-        flight_f=np.zeros((groups, lanes, 4)),
+        flight_f=np.zeros((groups, lanes, 5)),
         lane_ready=np.zeros((groups, lanes)),
         stage_free=np.zeros((groups, lanes)),
         config=np.array([config_row(e, workload, exact_steps, reserve_full) for e in engines], np.int64),
@@ -148,5 +154,5 @@ def build_state(
         itl=np.zeros(st.ITL_BINS),
         records=np.zeros((record_capacity, len(st.RECORD_FIELDS))),
         record_n=np.zeros(1, np.int64),
-        **table_arrays(distinct),
+        **table_arrays(distinct, latency_s),
     )

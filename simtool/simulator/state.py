@@ -40,7 +40,7 @@ ROW0, ROWS, TABLE, STEPS, CLOSED = range(5)
 BUSY, ENERGY, LAST_END = range(3)
 # flight_i and flight_f columns: the step (or leap of equal steps) that is running in a lane
 LEAP, STEP_TOKENS, BLOCKED = range(3)
-LEAP_START, LEAP_END, LEAP_FIXED, ATTENTION_SUM = range(4)
+LEAP_START, LEAP_END, LEAP_FIXED, ATTENTION_SUM, LAST_START = range(5)
 # config columns
 MAX_SEQS, MAX_TOKENS, BLOCK_SIZE, NUM_BLOCKS, WATERMARK, MODE, BY_PRIORITY, PREFIX, PREFIX_BLOCKS = range(9)
 MAX_LEN, LANES, EXACT, RESERVE_FULL, HOST_HIDDEN = range(9, 14)
@@ -80,7 +80,7 @@ class State(NamedTuple):
     group_i: I8  # [G, 5]
     group_f: F8  # [G, 3]
     flight_i: I8  # [G, L, 3] LEAP > 0: in flight
-    flight_f: F8  # [G, L, 4]
+    flight_f: F8  # [G, L, 5] LAST_START: when the last iteration of the lane started
     lane_ready: F8  # [G, L]
     stage_free: F8  # [G, S]
     config: I8  # [G, CONFIG_COLUMNS]
@@ -102,4 +102,4 @@ class State(NamedTuple):
     host_s: F8  # [M, N]
     p2p_s: F8  # [M, T]
     token_j: F8  # [M, T]
-    scalars: F8  # [M, 3] prefill_step, attention_w, idle_w
+    scalars: F8  # [M, 4] prefill_step, attention_w, idle_w, request_latency_s

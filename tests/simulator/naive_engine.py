@@ -45,7 +45,8 @@ def step_s(engine: EngineSpec, chunks: list[tuple[int, int]], lengths: list[int]
         seconds += decode_s(engine, lengths)
     rate = tables.prefill_rate[0, 0, 0]  # the law's rate is the same everywhere
     seconds += sum(rate * new * (context + 0.5 * (new + 1)) for new, context in chunks)
-    return float(seconds + tables.host_s[len(lengths) + len(chunks)])
+    host = tables.host_s[len(lengths) + len(chunks)]
+    return float(max(seconds, host) if tables.host_overlapped else seconds + host)
 
 
 def run_naive(engine: EngineSpec, workload: Workload, reserve_full: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +58,7 @@ def run_naive(engine: EngineSpec, workload: Workload, reserve_full: bool = True)
     ]
     waiting: list[Live] = []
     running: list[Live] = []
-    free, now, upcoming = engine.num_blocks, 0.0, 0
+    free, now, last_start, upcoming = engine.num_blocks, 0.0, 0.0, 0
 
     def need(live: Live, tokens: int) -> int:
         return max(-(-tokens // size) - live.blocks, 0)
@@ -65,7 +66,10 @@ def run_naive(engine: EngineSpec, workload: Workload, reserve_full: bool = True)
     while upcoming < len(requests) or waiting or running:
         if not waiting and not running:
             now = max(now, float(workload.arrival_s[upcoming]))
-        while upcoming < len(requests) and workload.arrival_s[upcoming] <= now:
+        # with asynchronous scheduling a step is put together when the one before it starts
+        seen = last_start if engine.tables.host_overlapped and running else now
+        last_start = now
+        while upcoming < len(requests) and workload.arrival_s[upcoming] <= seen:
             waiting.append(requests[upcoming])
             upcoming += 1
         budget, preempted = knobs.max_num_batched_tokens, False

@@ -76,7 +76,7 @@ def test_leap_equals_step(engine: EngineSpec, workload: Workload, reserve: bool)
 @SCENARIOS
 @given(engine=engines(modes=("chunked",)), workload=workloads, reserve=st.booleans())
 def test_equals_independent_engine(engine: EngineSpec, workload: Workload, reserve: bool) -> None:
-    if workload.max_concurrency or engine.tables.host_overlapped:
+    if workload.max_concurrency:
         return
     result = simulate_engines([engine], workload, reserve_full_isl=reserve)
     first_s, finish_s = run_naive(engine, workload, reserve)
@@ -141,3 +141,13 @@ def test_closed_loop_keeps_its_concurrency(router: str) -> None:
     order = np.lexsort((change, edges))
     assert np.cumsum(change[order]).max() == 7
     assert (np.sort(result.sent_s)[7:] == np.sort(result.finish_s)[: 80 - 7]).all()
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_latency_outside_the_engine(replicas: int) -> None:
+    """It is part of TTFT, and in a closed loop nobody is sent before the answer before it has come back."""
+    engine = dataclasses.replace(law_engine(), request_latency_s=0.5)
+    workload = random_workload(4, 40, 1.0, concurrency=6)
+    result = simulate_engines([engine] * replicas, workload)
+    assert (result.scheduled_s - result.sent_s >= 0.5 - 1e-9).all()
+    np.testing.assert_allclose(np.sort(result.sent_s)[6:], np.sort(result.finish_s)[:34], rtol=1e-12)
