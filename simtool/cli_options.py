@@ -89,7 +89,7 @@ ENGINE = _rows(
     ("engine.num_gpu_blocks_override", "--num-gpu-blocks-override", int, "KV blocks, where they are known."),
     ("engine.enable_prefix_caching", "--enable-prefix-caching/--no-enable-prefix-caching", bool, "Prefix cache [off]."),
     ("engine.enforce_eager", "--enforce-eager", bool, "No CUDA graphs."),
-    ("engine.async_scheduling", "--async-scheduling", bool, "Overlap the host's work with the GPU's."),
+    ("engine.async_scheduling", "--async-scheduling/--no-async-scheduling", bool, "Plan a step ahead of the GPU [on]."),
 )  # fmt: skip
 
 Model = Annotated[str | None, typer.Argument(help="A catalogue name (`simtool models`) or the path of a config.json.")]

@@ -55,7 +55,7 @@ class Scheduler:
     max_model_len: int = 0  # 0: the model's own limit
     cuda_graphs: bool = True
     cuda_graph_sizes: tuple[int, ...] = ()  # () = vLLM's default capture sizes
-    async_scheduling: bool = False
+    async_scheduling: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

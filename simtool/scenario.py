@@ -100,7 +100,7 @@ class EngineSection(_Section):
     num_gpu_blocks_override: Annotated[int, Field(ge=0)] = 0
     enable_prefix_caching: bool = False
     enforce_eager: bool = False
-    async_scheduling: bool = False
+    async_scheduling: bool = True
 
 
 class Scenario(_Section):
