@@ -11,6 +11,7 @@ import numpy as np
 
 from simtool.errors import InputError
 from simtool.hardware.cluster import parse_cluster
+from simtool.hardware.device import load_device
 from simtool.metrics import Slo
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
@@ -86,9 +87,16 @@ def question_of(scenario: Scenario) -> Question:
         num_gpu_blocks=engine.num_gpu_blocks_override,
         block_size=engine.block_size,
         scheduler=fixed_scheduler(engine),
-        price_per_hour=scenario.price_per_hour,
+        price_per_hour=known_prices(scenario),
         seed=scenario.workload.seed,
     )
+
+
+def known_prices(scenario: Scenario) -> dict[str, float]:
+    """The prices asked for. Raises InputError for a device that the catalogue does not have."""
+    for device in scenario.price_per_hour:
+        load_device(device)
+    return dict(scenario.price_per_hour)
 
 
 def fixed_scheduler(engine: EngineSection) -> Scheduler:

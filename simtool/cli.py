@@ -7,9 +7,11 @@ Commands import what they need when they run, so that `simtool --help` is quick.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated
 
@@ -17,7 +19,7 @@ import typer
 
 from simtool import cli_catalogue, cli_compile, cli_explain, cli_plan, cli_simulate, cli_sweep, cli_trace
 from simtool.cli_options import join_slo_words
-from simtool.errors import InfeasibleError, SimtoolError
+from simtool.errors import InfeasibleError, InputError, SimtoolError
 from simtool.terminal import note, print_error, print_text
 
 # click's own tree of "the command was typed wrong"; typer keeps its copy of click private
@@ -55,6 +57,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main() -> None:
     """The `simtool` program."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed by the caller (`>&-`)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.exit(run(sys.argv[1:]))
 
 
@@ -64,6 +68,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(args=join_slo_words(arguments), prog_name="simtool", standalone_mode=False)
         if code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code
             raise KeyboardInterrupt
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except SimtoolError as error:
         print_error(error)
@@ -75,9 +80,13 @@ def run(arguments: Sequence[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         note("interrupted; nothing was written")
         return _INTERRUPTED
-    except BrokenPipeError:  # the reader of stdout has gone, for example `| head`
-        sys.stderr.close()
+    except (BrokenPipeError, SystemExit):  # stdout's reader has gone, as with `| head`; typer exits where it sees that
+        _drop_output()
         return 0
+    except OSError as error:  # a full disk, also behind stdout
+        _drop_output()
+        print_error(InputError("output", f"cannot be written: {error.strerror or error}", "is the disk full?"))
+        return _BAD_INPUT
 
 
 def _usage_error(error: Exception) -> int:
@@ -86,10 +95,14 @@ def _usage_error(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "simtool"
     if message.strip():
-        from simtool.errors import InputError
-
         print_error(InputError(command, message.strip().rstrip("."), f"see {command} --help"))
     return _BAD_INPUT
+
+
+def _drop_output() -> None:
+    """Send what stdout still holds nowhere, so that Python's own flush at exit does not fail again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

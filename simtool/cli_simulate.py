@@ -37,7 +37,7 @@ def simulate(
 
     Example: simtool simulate out/plan.json --trace azure.csv --json
     """
-    from simtool.asking import slo_of, workload_for
+    from simtool.asking import known_prices, slo_of, workload_for
     from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.files import output_folder
@@ -51,12 +51,12 @@ def simulate(
     announce_compilation()
     with output_folder(out) if out else nullcontext() as building:
         with progress("simulating"):
-            run = run_plan(plan, workload, slo_of(asked), exact_steps=exact_steps, prices=asked.price_per_hour)
+            run = run_plan(plan, workload, slo_of(asked), exact_steps=exact_steps, prices=known_prices(asked))
         if building:
             with progress("writing the report"):
                 write_run(run, building)
         print_run(run, json)
-    return 1 if missed(run.result, run.slo) else 0
+    return 1 if missed(run.result, run.slo) or not run.metrics["completed"] else 0
 
 
 def plan_to_run(plan_file: Path | None, asked: Scenario) -> Plan:

@@ -89,3 +89,5 @@ def _check(plan: Plan, source: str) -> None:
         if not 0.0 < pool.kv.gpu_memory_utilization <= 1.0:
             rule = f"pools.{number}: gpu_memory_utilization is {pool.kv.gpu_memory_utilization}"
             raise InputError(source, rule, "it lies in (0, 1]")
+        if not 0.0 <= pool.kv.watermark < 1.0:
+            raise InputError(source, f"pools.{number}: watermark is {pool.kv.watermark}", "it lies in [0, 1)")

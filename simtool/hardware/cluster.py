@@ -112,7 +112,7 @@ def _checked(cluster: Cluster) -> Cluster:
 def _parse_term(term: str, text: str) -> Iterator[NodeGroup]:
     match = _TERM.fullmatch(term)
     if match is None:
-        hint = re.fullmatch(r"(\d+)\s*\*?\s*([a-z].*)", term, re.IGNORECASE)
+        hint = re.fullmatch(r"(\d+)\s*\*?\s*([a-wyz].*)", term, re.IGNORECASE)
         raise InputError(text, "is not a cluster", f'did you mean "{hint[1]}x{hint[2]}"?' if hint else _EXAMPLE)
     device = load_device(match["device"])
     count = int(match["count"])

@@ -106,6 +106,8 @@ def make_shard(
     layers = arch.layers[span.start : span.stop]
     mixers = Counter((layer.mixer, layer.dtypes or arch.dtypes) for layer in layers if layer.mixer is not None)
     mlps = Counter((layer.mlp, layer.dtypes or arch.dtypes) for layer in layers if layer.mlp is not None)
+    if parallel.ep > 1 and not any(isinstance(layer.mlp, MoeMlp) for layer in arch.layers):
+        raise InputError(f"ep={parallel.ep}", f"{arch.name} has no experts to spread", "ep=1 for a dense model")
     for mixer, _ in mixers:
         _check_mixer(mixer, parallel.tp)
     for mlp, _ in mlps:

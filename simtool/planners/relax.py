@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from simtool.metrics import Result, Slo, request_latencies
 from simtool.planners.space import Refusals, plan_label
 
 if TYPE_CHECKING:
+    from simtool.planners.backend import Backend
+    from simtool.planners.question import Question
     from simtool.planners.search import Search
 
 _MEMORY_RULES = ("memory", "kv-capacity")
@@ -19,19 +22,29 @@ _MEMORY_RULES = ("memory", "kv-capacity")
 def explain_infeasible(search: Search, refusals: Refusals) -> InfeasibleError:
     """The error of a question without an answer: a rule where no plan is legal, else the SLO that no plan met."""
     if not search.proposals:
-        return _no_legal_plan(refusals)
+        return _no_legal_plan(refusals) if refusals.counts else _empty_space(search.question, search.backend)
     return _slo_missed(search)
 
 
 def _no_legal_plan(refusals: Refusals) -> InfeasibleError:
     """The rule that stands last in the way: memory, if any plan came so far, else the one that refuses most."""
-    if not refusals.counts:
-        return InfeasibleError("space", "no plan fits the choices given", "widen the space: fewer fixed degrees")
     memory = [rule for rule in refusals.counts if rule in _MEMORY_RULES]
     rule = memory[0] if memory else max(refusals.counts, key=lambda name: refusals.counts[name])
     others = ", ".join(f"{name} {count}" for name, count in refusals.counts.items() if name != rule)
     detail = f"no legal plan: {refusals.counts[rule]} refused, for example {refusals.examples[rule]}"
     return InfeasibleError(rule, detail + (f" (other rules: {others})" if others else ""), refusals.relaxation)
+
+
+def _empty_space(question: Question, backend: Backend) -> InfeasibleError:
+    """The choices leave no plan to judge: the degrees take too many devices, or do not go with the counts asked for."""
+    space, have = question.space, max(group.count for group in backend.groups)
+    degrees = {name: min(values) for name, values in (("tp", space.tp), ("pp", space.pp), ("dp", space.dp)) if values}
+    needed = prod(degrees.values()) * min(space.replicas, default=1)
+    if needed > have:
+        asked = " x ".join(f"{name} {value}" for name, value in degrees.items())
+        asked += f" x {min(space.replicas)} replicas" if space.replicas else ""
+        return InfeasibleError("devices", f"{asked} takes {needed} devices, the cluster has {have} of a kind")
+    return InfeasibleError("space", "no plan fits the choices given", "widen the space: fewer fixed degrees")
 
 
 def nearest_limits(result: Result, slo: Slo) -> tuple[float, dict[str, float]]:

@@ -29,21 +29,36 @@ def plan_rows(answer: Answer, limit: int) -> tuple[list[str], list[list[str]], i
             row.append(number(math.nan if candidate.objective is None else candidate.objective, 4))
         row.append(number(metrics.get("output_throughput", math.nan) / candidate.plan.devices, 4))
         row += [number(metrics.get(f"mean_{name}_ms", math.nan), 4) for name in ("ttft", "tpot")]
-        rows.append([*row, {None: "", True: "met", False: "missed"}[candidate.meets_slo if _limited(answer) else None]])
+        rows.append([*row, _verdict(candidate)])
     if not _limited(answer):
         heads, rows = heads[:-1], [row[:-1] for row in rows]
     return heads, rows, 0
 
 
 def ranked(answer: Answer) -> list[Candidate]:
-    """Simulated plans: the best, then by the objective, those that miss the SLO last."""
+    """Simulated plans: the best, then by the objective; last those that miss the SLO, the nearest to it first."""
     greater = maximised(answer.question.objective)
 
-    def order(candidate: Candidate) -> tuple[bool, bool, float]:
+    def order(candidate: Candidate) -> tuple[bool, bool, float, float]:
         value = math.inf if candidate.objective is None else candidate.objective
-        return (candidate.status != "best", candidate.meets_slo is False, -value if greater else value)
+        missed = candidate.meets_slo is False
+        near = _attained(candidate) if missed else 0.0
+        return (candidate.status != "best", missed, -near, -value if greater else value)
 
     return sorted((c for c in answer.candidates if c.metrics is not None and c.status != "pruned"), key=order)
+
+
+def _attained(candidate: Candidate) -> float:
+    """Share of requests within every limit (0 where it is not known)."""
+    share = float((candidate.metrics or {}).get("slo_attainment", 0.0))
+    return share if math.isfinite(share) else 0.0
+
+
+def _verdict(candidate: Candidate) -> str:
+    """Whether the plan meets the SLO; where it does not, the share of requests that do, rounded down."""
+    if candidate.meets_slo is False:
+        return f"{math.floor(1e3 * _attained(candidate)) / 10:g}%: missed"
+    return "met" if candidate.meets_slo else ""
 
 
 def _limited(answer: Answer) -> bool:

@@ -6,7 +6,7 @@ The engine takes the least number of blocks over its devices (vllm/v1/worker/gpu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil
 
@@ -47,6 +47,7 @@ _GRAPH_NODE_BYTES, _GRAPHS_A_SIZE, _KERNELS_A_LAYER = 3 * KIB, 2, 12
 _MOE_CHUNK_TOKENS = 16384  # vllm/envs.py VLLM_FUSED_MOE_CHUNK_SIZE
 _TYPICAL_SEQUENCE_TOKENS = 4096
 _MAX_RELAXED_DEVICES = 128
+_USUAL_UTILIZATION = 0.9  # vLLM's default (config/cache.py)
 
 
 def kv_capacity(
@@ -191,20 +192,29 @@ def _check_policy(pool: Pool) -> None:
 
 
 def _relaxation(arch: ModelArchitecture, pool: Pool, devices: Sequence[Device]) -> str:
-    """The fewest TP x PP devices of the pool's smallest type on which it fits, as text; "" if no small number does."""
+    """The nearest change that makes it fit, as text: vLLM's own memory share, or the fewest devices; "" if neither."""
     device = min(devices, key=lambda one: one.usable_bytes)
-    mixers = {layer.mixer for layer in arch.layers if layer.mixer}
-    counts = [1]
-    while counts[-1] < _MAX_RELAXED_DEVICES:
-        counts.append(2 * counts[-1])
-    for total in counts:
-        for tp in reversed([count for count in counts if count <= total]):
-            parallel = replace(pool.parallel, tp=tp, pp=total // tp, layers_per_stage=(), ep=_same_ep(pool, tp))
-            if parallel.pp > len(arch.layers) or any(mixer.num_heads % tp for mixer in mixers):
-                continue
-            if tp * parallel.pp > pool.parallel.tp * pool.parallel.pp and _fits(arch, pool, parallel, device):
-                return f"it fits with tp={tp} pp={parallel.pp} on {device.name}"
+    if pool.kv.gpu_memory_utilization < _USUAL_UTILIZATION:
+        usual = replace(pool, kv=replace(pool.kv, gpu_memory_utilization=_USUAL_UTILIZATION))
+        if _fits(arch, usual, replace(pool.parallel, layers_per_stage=()), device):
+            return f"it fits with gpu_memory_utilization {_USUAL_UTILIZATION}"
+    for tp, pp in _wider_degrees(arch, pool, device.per_node):
+        parallel = replace(pool.parallel, tp=tp, pp=pp, layers_per_stage=(), ep=_same_ep(pool, tp))
+        if _fits(arch, pool, parallel, device):
+            return f"it fits on {parallel.devices} x {device.name} with tp={tp} pp={pp}"
     return ""
+
+
+def _wider_degrees(arch: ModelArchitecture, pool: Pool, per_node: int) -> Iterator[tuple[int, int]]:
+    """(tp, pp) with more devices than the pool has, fewest first: tp inside a node, devices in one or whole nodes."""
+    heads = {layer.mixer.num_heads for layer in arch.layers if layer.mixer}
+    degrees = [tp for tp in (1, 2, 4, 8, 16, 32, 64) if tp <= per_node and not any(count % tp for count in heads)]
+    for total in range(pool.parallel.tp * pool.parallel.pp + 1, _MAX_RELAXED_DEVICES + 1):
+        if total > per_node and total % per_node:
+            continue
+        for tp in reversed(degrees):
+            if total % tp == 0 and total // tp <= len(arch.layers):
+                yield tp, total // tp
 
 
 def _same_ep(pool: Pool, tp: int) -> int:

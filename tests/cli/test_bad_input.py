@@ -51,6 +51,8 @@ def test_missing_model_or_devices(capsys):
         (["--devices", "8h200"], "did you mean"),
         (["--devices", "8xh2000"], "h2000"),
         (["--input-len", "200000"], "context"),
+        (["--devices", "8x"], "nodes x devices"),
+        (["--price-per-hour", "l40=3"], "l40: is not in the device catalogue"),
         (["--trace", "absent.csv"], "absent.csv"),
         (["--scenario", "absent.toml"], "absent.toml"),
     ],
@@ -100,6 +102,44 @@ def test_a_model_that_does_not_fit_is_infeasible_and_says_memory(capsys):
     told = refuse(capsys, "plan", "llama-3.1-405b", "--devices", "1xl4", "--num-prompts", "4", code=1)
     assert "infeasible" in told
     assert "memory" in told
+
+
+def test_degrees_beyond_the_cluster_say_so(capsys):
+    told = refuse(capsys, *PLAN, "-tp", "3", "--num-prompts", "4", code=1)
+    assert "tp 3 takes 3 devices, the cluster has 1" in told
+
+
+def test_a_dense_model_has_no_experts_to_spread(capsys):
+    flags = ["--model", "llama-3.1-8b", "--devices", "2xh200", "-tp", "2", "-ep", "2"]
+    assert "no experts" in refuse(capsys, "simulate", *flags, "--num-prompts", "4")
+
+
+def test_a_run_that_refuses_every_request_is_no_success(capsys):
+    flags = ["--model", "llama-3.1-8b", "--devices", "1xh200", "--num-gpu-blocks-override", "1", "--num-prompts", "4"]
+    assert run(["simulate", *flags]) == 1
+    assert "4 requests were refused" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_behind_stdout_is_one_error():
+    code = "from simtool.cli import main; main()"
+    with open("/dev/full", "w") as full:
+        told = subprocess.run([sys.executable, "-c", code, "models"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert told.returncode == 2
+    assert told.stderr.startswith("ERROR output: cannot be written: No space left on device")
+    assert "Traceback" not in told.stderr
+
+
+def test_a_reader_that_leaves_is_no_error():
+    code = "from simtool.cli import main; main()"
+    command = [sys.executable, "-c", code, "models", "--json"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait(30) == 0
 
 
 def test_an_infeasible_question_as_json(capsys):

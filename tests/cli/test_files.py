@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtool.cli_options import asked_scenario, join_slo_words
@@ -28,12 +28,18 @@ pools = st.builds(
         cuda_graph_sizes=st.just((1, 2)),
         max_model_len=degrees,
     ),
-    kv=st.builds(KvPolicy, block_size=degrees, gpu_memory_utilization=st.floats(0.01, 1.0), watermark=st.floats(0, 1)),
+    kv=st.builds(
+        KvPolicy,
+        block_size=degrees,
+        gpu_memory_utilization=st.floats(0.01, 1.0),
+        watermark=st.floats(0, 1, exclude_max=True),
+    ),
     stage_devices=st.tuples(texts, texts),
 )
 plans = st.builds(Plan, model=texts, cluster=texts, pools=st.tuples(pools, pools), weight_dtype=texts)
 
 
+@settings(max_examples=30)
 @given(plans)
 def test_a_plan_survives_its_file(plan):
     assert parse_plan(plan_json(plan)) == plan
@@ -52,6 +58,7 @@ def plan_with(**changes):
         (plan_with(pools=[{"device": "h200", "parallel": {"tp": "2"}}]), "pools.0.parallel.tp"),
         (plan_with(pools=[{"device": "h200", "parallel": {"tp": 0}}]), "tp is 0"),
         (plan_with(pools=[{"device": "h200", "kv": {"gpu_memory_utilization": 1.5}}]), "gpu_memory_utilization"),
+        (plan_with(pools=[{"device": "h200", "kv": {"watermark": 1.0}}]), "watermark is 1.0"),
         (plan_with(pools=[]), "pools is empty"),
         (plan_with(schema=2), "schema is 2"),
         (plan_with(kernel_library="tvm"), "kernel_library"),

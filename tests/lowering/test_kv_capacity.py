@@ -34,7 +34,7 @@ def test_what_does_not_fit_says_by_how_much_and_what_would():
         kv_capacity(llama_70b(), Pool(device="x"), [device(80)])
     assert error.value.constraint == "memory"
     assert "GB more on each device" in error.value.detail
-    assert error.value.relaxation == "it fits with tp=2 pp=1 on synthetic"
+    assert error.value.relaxation == "it fits on 2 x synthetic with tp=2 pp=1"
     with pytest.raises(InfeasibleError):
         kv_capacity(llama_70b(), Pool(device="x", kv=KvPolicy(num_gpu_blocks=10)), [device(80)])
 
@@ -42,6 +42,17 @@ def test_what_does_not_fit_says_by_how_much_and_what_would():
 def test_the_relaxation_is_tried_and_fits():
     pool = Pool(device="x", parallel=Parallel(tp=2))
     kv_capacity(llama_70b(), pool, [device(80)])
+
+
+def test_the_nearest_change_keeps_tensor_parallelism_inside_a_node_or_restores_the_usual_memory_share():
+    small = replace(device(24), per_node=4)
+    with pytest.raises(InfeasibleError) as error:
+        kv_capacity(llama_70b(), Pool(device="x"), [small])
+    assert error.value.relaxation == "it fits on 8 x synthetic with tp=4 pp=2"
+    starved = Pool(device="x", kv=KvPolicy(gpu_memory_utilization=0.01))
+    with pytest.raises(InfeasibleError) as error:
+        kv_capacity(llama_8b(), starved, [device()])
+    assert error.value.relaxation == "it fits with gpu_memory_utilization 0.9"
 
 
 def test_a_context_beyond_the_cache_is_infeasible():

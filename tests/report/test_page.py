@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -104,6 +105,18 @@ def test_the_best_plan_comes_first_in_at_most_8_columns():
     assert best == 0
     assert rows[0][0] == plan_short(sample_answer().best.plan)
     assert all(len(row) == len(heads) for row in rows)
+
+
+def test_plans_that_miss_the_slo_come_last_and_the_nearest_first():
+    answer = sample_answer()
+    shares = {"near": 0.9876, "far": 0.2}
+    missed = [
+        replace(answer.best, status="simulated", meets_slo=False, metrics={**answer.best.metrics, "slo_attainment": one})
+        for one in shares.values()
+    ]
+    answer = replace(answer, candidates=(*reversed(missed), answer.best))
+    _, rows, _ = plan_rows(answer, limit=5)
+    assert [row[-1] for row in rows] == ["met", "98.7%: missed", "20%: missed"]
 
 
 def test_the_timeline_nests_and_is_in_microseconds():
