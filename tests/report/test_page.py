@@ -111,7 +111,9 @@ def test_plans_that_miss_the_slo_come_last_and_the_nearest_first():
     answer = sample_answer()
     shares = {"near": 0.9876, "far": 0.2}
     missed = [
-        replace(answer.best, status="simulated", meets_slo=False, metrics={**answer.best.metrics, "slo_attainment": one})
+        replace(
+            answer.best, status="simulated", meets_slo=False, metrics={**answer.best.metrics, "slo_attainment": one}
+        )
         for one in shares.values()
     ]
     answer = replace(answer, candidates=(*reversed(missed), answer.best))
