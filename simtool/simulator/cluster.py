@@ -111,7 +111,7 @@ class InteractiveCluster(Cluster):
         super().__init__(state, workload, router)
         self.wake = [self.env.event() for _ in state.group_i]
         self.followers = follower_of(workload)
-        self.latency_s = float(state.scalars[0, 3])  # between a client and the engine
+        self.latency_s = float(state.scalars[0, st.REQUEST_LATENCY])  # between a client and the engine
         self.unsent = [int(i) for i in np.flatnonzero(first_turns(workload))[::-1]]
 
     def submit(self, req: int) -> None:

@@ -10,6 +10,7 @@ from simtool.simulator.queues import next_finish
 from simtool.simulator.state import (
     ARRIVAL,
     ATTENTION_SUM,
+    ATTENTION_W,
     BATCH_LEFT,
     BLOCK_SIZE,
     BLOCKED,
@@ -207,6 +208,8 @@ def commit(s: State, group: int, lane: int) -> int:
     s.group_i[group, STEPS] += iterations
     s.group_f[group, BUSY] += (end_s - s.flight_f[group, lane, LEAP_START]) / s.config[group, LANES]
     joules = s.token_j[table, min(s.flight_i[group, lane, STEP_TOKENS], s.token_j.shape[1] - 1)]
-    s.group_f[group, ENERGY] += iterations * joules + s.scalars[table, 1] * s.flight_f[group, lane, ATTENTION_SUM]
+    s.group_f[group, ENERGY] += (
+        iterations * joules + s.scalars[table, ATTENTION_W] * s.flight_f[group, lane, ATTENTION_SUM]
+    )
     s.group_f[group, LAST_END] = max(s.group_f[group, LAST_END], end_s)
     return int(ended)

@@ -37,6 +37,7 @@ from simtool.simulator.state import (
     OUTPUT,
     OUTSTANDING,
     RELEASE,
+    REQUEST_LATENCY,
     RESERVE_FULL,
     START,
     STATIC,
@@ -62,7 +63,7 @@ def finish(s: State, group: int, row: int, req: int, end_s: float) -> None:
     s.row_i[row, ENDED_HEAD] = req
     released = s.row_i[row, RELEASE]
     if s.group_i[group, CLOSED] == 1 and released != NONE:
-        s.req_f[released, ARRIVAL] = end_s + s.scalars[s.group_i[group, TABLE], 3]
+        s.req_f[released, ARRIVAL] = end_s + s.scalars[s.group_i[group, TABLE], REQUEST_LATENCY]
         s.row_i[row, RELEASE] = s.req_i[released, NEXT]
 
 

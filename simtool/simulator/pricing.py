@@ -13,6 +13,8 @@ from simtool.simulator.state import (
     DECODES,
     INF,
     KV_SUM,
+    MIXED_DECODE,
+    PREFILL_STEP,
     ROW0,
     ROWS,
     STEP_DECODES,
@@ -47,7 +49,7 @@ def decode_seconds(s: State, table: int, stage: int, decodes: int, x: float) -> 
 @jit
 def prefill_seconds(s: State, table: int, stage: int, new: int, context: int) -> float:
     """Prefill attention of one chunk: the rate a (query, key) pair, bilinear in log lengths, times the pairs."""
-    step = s.scalars[table, 0]
+    step = s.scalars[table, PREFILL_STEP]
     rows, columns = s.prefill_rate.shape[2], s.prefill_rate.shape[3]
     u = min(math.log2(new) / step, rows - 1.000001)
     v = min(math.log2(context + 1.0) / step, columns - 1.000001)
@@ -66,7 +68,8 @@ def attention_seconds(s: State, table: int, stage: int, row: int, lane: int) -> 
     decodes = s.lane_i[row, lane, STEP_DECODES]
     if decodes > 0:
         mean = s.lane_i[row, lane, KV_SUM] / s.lane_i[row, lane, DECODES] + 1.0
-        seconds += decode_seconds(s, table, stage, decodes, mean)
+        beside_prefill = s.scalars[table, MIXED_DECODE] if s.lane_i[row, lane, CHUNKS] > 0 else 1.0
+        seconds += decode_seconds(s, table, stage, decodes, mean) * beside_prefill
     for i in range(s.lane_i[row, lane, CHUNKS]):
         seconds += prefill_seconds(
             s, table, stage, s.chunks[row, lane, i, CHUNK_NEW], s.chunks[row, lane, i, CHUNK_CONTEXT]

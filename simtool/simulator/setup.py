@@ -102,7 +102,7 @@ def table_arrays(tables: Sequence[StepTables], latency_s: float) -> dict[str, Ar
     names = ("token_s", "shared_s", "decode_s", "prefill_rate", "head_s", "host_s", "p2p_s", "token_j")
     arrays = {name: stacked([getattr(t, name) for t in tables]) for name in names}
     arrays["knots"] = stacked_knots(tables)
-    arrays["scalars"] = np.array([[t.prefill_step, t.attention_w, t.idle_w, latency_s] for t in tables])
+    arrays["scalars"] = np.array([[t.prefill_step, t.mixed_decode, t.attention_w, latency_s] for t in tables])
     return arrays
 
 

@@ -38,6 +38,8 @@ CHUNK_REQ, CHUNK_NEW, CHUNK_CONTEXT = range(3)
 ROW0, ROWS, TABLE, STEPS, CLOSED = range(5)
 # group_f columns, seconds and joules
 BUSY, ENERGY, LAST_END = range(3)
+# scalars columns
+PREFILL_STEP, MIXED_DECODE, ATTENTION_W, REQUEST_LATENCY = range(4)
 # flight_i and flight_f columns: the step (or leap of equal steps) that is running in a lane
 LEAP, STEP_TOKENS, BLOCKED = range(3)
 LEAP_START, LEAP_END, LEAP_FIXED, ATTENTION_SUM, LAST_START = range(5)
@@ -102,4 +104,4 @@ class State(NamedTuple):
     host_s: F8  # [M, N]
     p2p_s: F8  # [M, T]
     token_j: F8  # [M, T]
-    scalars: F8  # [M, 4] prefill_step, attention_w, idle_w, request_latency_s
+    scalars: F8  # [M, 4]

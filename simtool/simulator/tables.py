@@ -29,6 +29,7 @@ class StepTables:
     host_s    [max_seqs+1]               scheduler, launch, detokenise
     p2p_s     [max_tokens+1]             activation transfer to the next stage (zero where S = 1)
     token_j   [max_tokens*dp+1]          dynamic joules of the replica, all stages, for so many tokens of all ranks
+    mixed_decode                         a step with prefill chunks takes so many times decode(s, D, x)
     attention_w, idle_w                  dynamic watts during attention; static watts of the replica's devices
     """
 
@@ -45,6 +46,7 @@ class StepTables:
     token_j: Array
     attention_w: float
     idle_w: float
+    mixed_decode: float = 1.0
 
     def narrowed(self, max_tokens: int, dp: int) -> StepTables:
         """The tables of the same engine with a smaller token budget: views, so that both share their memory."""

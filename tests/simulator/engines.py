@@ -21,6 +21,7 @@ def law_tables(
     pair_s: float = 1e-9,
     host_s: float = 2e-4,
     hidden: bool = False,
+    mixed: float = 1.0,
 ) -> StepTables:
     """step = base + token_s*T + kv_s*D*x (concave kinks between knots) + pair_s*pairs, the same in every stage."""
     tokens = np.arange(max_tokens + 1)
@@ -40,6 +41,7 @@ def law_tables(
         host_overlapped=hidden,
         p2p_s=np.full(max_tokens + 1, 1e-5 if stages > 1 else 0.0),
         token_j=0.1 * tokens,
+        mixed_decode=mixed,
         attention_w=100.0,
         idle_w=50.0,
     )

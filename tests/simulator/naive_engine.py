@@ -42,7 +42,7 @@ def step_s(engine: EngineSpec, chunks: list[tuple[int, int]], lengths: list[int]
     tokens = len(lengths) + sum(new for new, _ in chunks)
     seconds = tables.token_s[0, tokens] + tables.shared_s[0, tokens] + tables.head_s[sampled]
     if lengths:
-        seconds += decode_s(engine, lengths)
+        seconds += decode_s(engine, lengths) * (tables.mixed_decode if chunks else 1.0)
     rate = tables.prefill_rate[0, 0, 0]  # the law's rate is the same everywhere
     seconds += sum(rate * new * (context + 0.5 * (new + 1)) for new, context in chunks)
     host = tables.host_s[len(lengths) + len(chunks)]
