@@ -49,7 +49,7 @@ def lower(
         operators += prefill_operators(shard, batch.prefill_requests, each, batch.prefill_context)
     if batch.decode_requests.any():
         mean = batch.decode_kv_tokens / np.maximum(batch.decode_requests, 1.0)
-        operators += decode_operators(shard, batch.decode_requests, mean)
+        operators += decode_operators(shard, batch.decode_requests, mean, beside_prefill=batch.prefill_requests)
     if shard.last and batch.sampled.any():
         operators += head_operators(shard, batch.sampled)
     return operators + transfer_operators(shard, tokens)

@@ -6,6 +6,8 @@ a fixed chunk. A pair costs 2(d_qk + d_v) FLOPs a head (scores and weighted valu
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from simtool.models.architecture import Attention, LatentAttention, RecurrentMixer, SparseIndexer, WeightDtypes
@@ -19,14 +21,23 @@ from simtool.models.operators import Array, Family, Operator
 _STATE_FLOPS = {"mamba2": 5.0, "lightning": 5.0, "gated_delta_net": 7.0, "kimi_delta": 7.0}
 
 
-def decode_operators(shard: Shard, requests: Array, kv_tokens: Array) -> list[Operator]:
-    """One new token for each of `requests` [b], which see `kv_tokens` [b] keys each on average."""
+def decode_operators(
+    shard: Shard, requests: Array, kv_tokens: Array, beside_prefill: Array | None = None
+) -> list[Operator]:
+    """One new token for each of `requests` [b], which see `kv_tokens` [b] keys each on average.
+
+    beside_prefill [b]: above 0 where the step also has prefill chunks (None: nowhere); some libraries then run both in
+    one kernel, so it is a dimension of the attention operator.
+    """
     operators: list[Operator] = []
     for mixer, _, count in shard.mixers:
         match mixer:
             case Attention():
                 operators += _decode_index(mixer.indexer, count, requests, kv_tokens)
-                operators.append(_decode_attention(shard, mixer, count, requests, kv_tokens))
+                attention = _decode_attention(shard, mixer, count, requests, kv_tokens)
+                if beside_prefill is not None:
+                    attention = replace(attention, dims={**attention.dims, "beside_prefill": beside_prefill})
+                operators.append(attention)
             case LatentAttention():
                 operators += _decode_index(mixer.indexer, count, requests, kv_tokens)
                 operators.append(_decode_latent(shard, mixer, count, requests, kv_tokens, "mla_decode"))

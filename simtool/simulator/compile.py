@@ -198,6 +198,7 @@ def _tables(
         kv_knots=costs.grids.kv_knots,
         prefill_rate=np.stack([stage.prefill[end] for stage in costs.stages]),
         prefill_step=PREFILL_STEP,
+        mixed_decode=max(stage.mixed_decode for stage in costs.stages),
         head_s=head,
         host_s=host.base_s + host.per_request_s * requests,
         host_overlapped=scheduler.async_scheduling,

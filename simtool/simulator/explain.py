@@ -146,7 +146,8 @@ def _rest(shard: Shard, batch: StepText, padded: float) -> list[Operator]:
     for chunk in batch.chunks:
         operators += prefill_operators(shard, _one(chunk.requests), _one(chunk.new_tokens), _one(chunk.context_tokens))
     if batch.decodes:
-        operators += decode_operators(shard, _one(batch.decodes), _one(batch.decode_kv_tokens / batch.decodes))
+        mean = _one(batch.decode_kv_tokens / batch.decodes)
+        operators += decode_operators(shard, _one(batch.decodes), mean, beside_prefill=_one(len(batch.chunks)))
     if shard.last:
         operators += head_operators(shard, _one(batch.requests))
     return operators + transfer_operators(shard, _one(padded))

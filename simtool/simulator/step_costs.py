@@ -45,7 +45,8 @@ class StageCosts:
 
     token, transfer [3, T], experts [3, A], decode [3, D, K], prefill [3, Q, C] (a (query, key) pair), head [3, N].
     token_j [T], experts_j [A]: dynamic joules of one device. attention_w: its dynamic watts in decode attention.
-    launches: kernels of a decode step. provenance: operator family → weakest evidence at the reference step
+    launches: kernels of a decode step. mixed_decode: decode attention beside prefill
+    chunks over what it takes alone. provenance: operator family → weakest evidence at the reference step
     (REFERENCE); `explain_step` tells it for any step.
     """
 
@@ -60,6 +61,7 @@ class StageCosts:
     attention_w: float
     launches: int
     provenance: dict[str, Provenance]
+    mixed_decode: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +162,22 @@ def _price_stage(shard: Shard, hardware: StageHardware, grids: StepGrids) -> Sta
         attention_w=float(decode_j.sum() / busy_s) if busy_s > 0 else 0.0,
         launches=launches,
         provenance=provenance,
+        mixed_decode=_mixed_decode(shard, hardware),
     )
 
 
+def _mixed_decode(shard: Shard, hardware: StageHardware) -> float:
+    """Decode attention of the reference step where it has prefill chunks too, over what it takes without them."""
+    requests, context = (np.array([float(value)]) for value in REFERENCE[:2])
+    seconds = [
+        _priced(decode_operators(shard, requests, context, beside_prefill=beside), hardware, requests)[0][NOMINAL, 0]
+        for beside in (np.zeros(1), np.ones(1))
+    ]
+    return float(seconds[1] / seconds[0]) if seconds[0] > 0 else 1.0
+
+
 def _rising(priced: Array, axis: int) -> Array:
-    """More requests never take less time. Only of attention: libraries do change to a faster GEMM kernel as tokens grow.
+    """More requests never take less time. For attention only: libraries change to faster GEMM kernels as tokens grow.
 
     Llama-3.1-70B in FP8 on an H200 shows it end to end (docs/validation.md): 16 → 32 → 64 requests take 24.7, 33.2 and
     37.4 ms a token, and the GEMM table has the same bump at 32.

@@ -43,7 +43,7 @@ CASES = [
 @given(decodes=st.integers(1, 100), kv=st.integers(1, 8000), new=st.integers(1, 1000), context=st.integers(0, 8000))
 @settings(max_examples=10)
 def test_rows_add_up_and_lie_between_the_bounds(arch, parallel, decodes, kv, new, context):
-    pool = Pool(device="synthetic", parallel=parallel)
+    pool = Pool(device="synthetic", parallel=parallel, scheduler=Scheduler(async_scheduling=False))
     step = parse_batch(f"decode:{decodes}x{kv}+prefill:1x{new}@{context}")
     found = explain_step(arch, pool, hardware(), step, host=HOST)
     device_s = sum(row.seconds for row in found.rows)
@@ -65,7 +65,7 @@ def test_achieved_rates_stay_below_the_device():
 
 
 def test_padding_and_asynchronous_scheduling():
-    pool = Pool(device="synthetic")
+    pool = Pool(device="synthetic", scheduler=Scheduler(async_scheduling=False))
     found = explain_step(llama_8b(), pool, hardware(), parse_batch("decode:5x100"), host=HOST)
     assert (found.tokens, found.padded_tokens) == (5, 8)
     hidden = replace(pool, scheduler=Scheduler(async_scheduling=True))

@@ -18,7 +18,7 @@ from tests.lowering.synthetic import HOST, hardware, llama_8b, llama_70b, mixtur
 
 
 def pool(**parallel) -> Pool:
-    return Pool(device="synthetic", parallel=Parallel(**parallel))
+    return Pool(device="synthetic", parallel=Parallel(**parallel), scheduler=Scheduler(async_scheduling=False))
 
 
 def compiled(arch, one: Pool, **kwargs):
