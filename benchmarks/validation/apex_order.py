@@ -55,7 +55,9 @@ def read_measured(data: Path) -> dict[str, dict[str, float]]:
 def plan_of(name: str) -> Plan:
     """vLLM 0.6.0: prefill first, 97% of memory, synchronous scheduling."""
     tp, replicas = PLANS[name]
-    scheduler = Scheduler(scheduling="prefill_first", max_num_seqs=256, max_num_batched_tokens=8192)
+    scheduler = Scheduler(
+        scheduling="prefill_first", max_num_seqs=256, max_num_batched_tokens=8192, async_scheduling=False
+    )
     kv = KvPolicy(gpu_memory_utilization=0.97)
     pool = Pool(device="h100-sxm", replicas=replicas, parallel=Parallel(tp=tp), scheduler=scheduler, kv=kv)
     return Plan(model="llama-3.1-70b", cluster="8xh100-sxm", pools=(pool,))

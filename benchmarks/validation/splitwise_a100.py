@@ -37,8 +37,8 @@ def read_points(data: Path) -> dict[tuple[int, int, int], tuple[float, float]]:
 
 
 def plan_of(tp: int) -> Plan:
-    """Llama-2-70B with 8K of context as Splitwise ran it, without CUDA graphs."""
-    scheduler = Scheduler(max_num_seqs=64, max_num_batched_tokens=8192, cuda_graphs=False)
+    """Llama-2-70B as Splitwise ran it: no CUDA graphs, a synchronous scheduler."""
+    scheduler = Scheduler(max_num_seqs=64, max_num_batched_tokens=8192, cuda_graphs=False, async_scheduling=False)
     pool = Pool(device="a100-80g", parallel=Parallel(tp=tp), scheduler=scheduler)
     return Plan(model="llama-2-70b", cluster=f"{tp}xa100-80g", pools=(pool,))
 
