@@ -52,7 +52,7 @@ def plan(
 
             with progress("writing the report"):
                 write_answer(answer, building)
-        _print(answer, json)
+    _print(answer, json)
     return 1 if answer.best.meets_slo is False else 0
 
 

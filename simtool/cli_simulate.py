@@ -55,7 +55,7 @@ def simulate(
         if building:
             with progress("writing the report"):
                 write_run(run, building)
-        print_run(run, json)
+    print_run(run, json)
     return 1 if missed(run.result, run.slo) or not run.metrics["completed"] else 0
 
 

@@ -62,12 +62,12 @@ def sweep(
         rows = _rows(key, values, given, plan_file, model, scenario, settings)
         if building:
             _write(rows, building)
-        if json:
-            from simtool.json_text import json_text
+    if json:
+        from simtool.json_text import json_text
 
-            print_json(json_text(rows))
-        else:
-            _print(key, rows)
+        print_json(json_text(rows))
+    else:
+        _print(key, rows)
     return 0
 
 

@@ -42,6 +42,8 @@ def parse_plan(text: str, source: str = "plan") -> Plan:
     except json.JSONDecodeError as error:
         rule = f"is not valid JSON: {error.msg} at line {error.lineno} column {error.colno}"
         raise InputError(source, rule, "was the file cut off? write it again with `simtool plan --out DIR`") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(source, f"is not valid JSON: {error}", "a plan file comes from `simtool plan`") from error
     try:
         plan = _PlanFile.model_validate_json(json.dumps({"plan": values})).plan
     except ValidationError as error:

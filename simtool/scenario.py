@@ -143,7 +143,7 @@ def _read(path: Path) -> dict[str, Any]:
     """The TOML file as a tree, its relative paths made relative to the working folder."""
     try:
         tree = tomllib.loads(read_text(path, kind="scenario TOML file", max_bytes=_MAX_BYTES))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(str(path), f"is not valid TOML: {error}", "see examples/scenario.toml") from error
     workload = tree.get("workload")
     if isinstance(workload, dict) and isinstance(workload.get("trace"), str):
@@ -167,7 +167,7 @@ def _toml_value(text: str) -> object:
     """The text as a TOML value, or as a plain string where it is none."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

@@ -97,7 +97,7 @@ def read_cluster(path: Path) -> Cluster:
 
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(path, f"cannot be read as a cluster file: {error}", "a TOML file with [[groups]]") from None
     entries = validated(ClusterEntry, table, str(path)).groups
     return _checked(Cluster(text=str(path), groups=tuple(_group_of_entry(entry) for entry in entries)))

@@ -59,6 +59,7 @@ class Contents:
     steps: tuple[StepTime, ...] = ()
     load: tuple[LoadPoint, ...] = ()
     load_axis: str = "requests/s"
+    load_requests: int = 0  # how many of the run's requests the loads were tried on
     load_now: float = math.nan
     stage_layers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     price_per_hour: Mapping[str, float] = field(default_factory=dict)

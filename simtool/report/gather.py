@@ -80,6 +80,7 @@ def _contents(
         steps=tuple(step_time(step) for step in steps),
         load=other_loads(plan, workload, slo),
         load_axis=axis,
+        load_requests=min(_MAX_SWEPT, workload.num_requests),
         load_now=now,
         stage_layers=layer_labels(plan),
         price_per_hour=dollars,

@@ -102,7 +102,9 @@ def _load(contents: Contents, figures: dict[str, str]) -> str:
     if len(contents.load) < 2:
         return ""
     figure = load_figure(contents.load, contents.load_axis, contents.load_now, contents.slo.attainment)
-    say = f"The same plan and the same requests at other loads ({contents.load_axis})."
+    part = contents.load_requests and contents.load_requests < len(contents.result.sent_s)
+    which = f"the first {contents.load_requests:,} requests" if part else "the same requests"
+    say = f"The same plan and {which} at other loads ({contents.load_axis})."
     return _section("If the load changes", say, _panel(_plot(figure, "load", figures)))
 
 

@@ -81,7 +81,7 @@ def _json_format(text: str, path: Path) -> str:
     try:
         row = json.loads(first)
         keys = set(row)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         keys = {key for key in ("input_lens", "output_lens", "request_throughput", "duration") if f'"{key}"' in text}
         keys |= {key for key in ("hash_ids", "input_length", "arrival_s") if f'"{key}"' in first}
     if keys & {"input_lens", "output_lens", "request_throughput", "ttfts"}:

@@ -92,6 +92,8 @@ def json_items(path: Path) -> Iterator[dict[str, Any]]:
                     raise InputError(path, rule, "the file may be truncated") from error
                 buffer += more
                 continue
+            except RecursionError as error:
+                raise InputError(path, f"item {number} is nested too deeply") from error
             if not isinstance(item, dict):
                 raise InputError(f"{path.name} item {number}: {_clipped(str(item))}", "must be a JSON object")
             yield item

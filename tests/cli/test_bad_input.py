@@ -98,6 +98,27 @@ def test_a_truncated_plan_file(capsys, tmp_path):
     assert "cannot be read" in refuse(capsys, "simulate", tmp_path / "absent.json")
 
 
+@pytest.mark.parametrize("text", ["[" * 200_000, "a = " + "[" * 200_000, "[[1]]", "1" * 5000, "{" * 10])
+def test_nesting_and_numbers_without_end_are_refused(capsys, tmp_path, text):
+    path = tmp_path / "deep.json"
+    path.write_text(text)
+    for command in (["simulate", path], [*PLAN, "--trace", path], ["plan", "--scenario", path], ["models", path]):
+        assert "deep.json" in refuse(capsys, *command)
+    (tmp_path / "c.toml").write_text(text)
+    assert "c.toml" in refuse(capsys, "plan", "llama-3.1-8b", "--devices", tmp_path / "c.toml", "--num-prompts", "4")
+
+
+def test_files_stay_where_the_reader_of_stdout_leaves(tmp_path):
+    code = "import os\nfrom simtool.cli import main\nos.environ['NUMBA_DISABLE_JIT'] = '1'\nmain()"
+    arguments = ["simulate", "--model", "llama-3.1-8b", "--devices", "1xh200", "--num-prompts", "2", "--out"]
+    command = [sys.executable, "-c", code, *arguments, str(tmp_path / "out")]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert child.stdout is not None
+    child.stdout.close()
+    assert child.wait(60) == 0
+    assert (tmp_path / "out" / "plan.json").exists()
+
+
 def test_a_model_that_does_not_fit_is_infeasible_and_says_memory(capsys):
     told = refuse(capsys, "plan", "llama-3.1-405b", "--devices", "1xl4", "--num-prompts", "4", code=1)
     assert "infeasible" in told
