@@ -59,8 +59,11 @@ def step_floor(spec: EngineSpec, *, concurrency: float, longest_context: int, sh
     p_high = np.where(p_low[None, :] <= room, np.minimum(p_top[None, :], room), 0.0)
     capacity = np.inf if share_blocks else float(spec.num_blocks) * spec.block_size * spec.dp
     context = _contexts(tables.kv_knots, d_low, longest_context, capacity)
-    stages = _stage_floors(spec, d_low, p_low)
-    attention = np.stack([_attention(spec, stage, d_low, context) for stage in range(len(tables.token_s))])
+    alike = _alike(tables)
+    first = sorted(set(alike))
+    stages = _stage_floors(spec, d_low, p_low, first)[[first.index(stage) for stage in alike]]
+    attention = np.stack([_attention(spec, stage, d_low, context) for stage in first])[[first.index(s) for s in alike]]
+    _add_ends(spec, stages, d_low)
     rates = tables.prefill_rate.reshape(len(tables.token_s), -1).min(axis=1) / spec.dp
     critical = _critical(stages, attention)
     return StepFloor(
@@ -124,15 +127,23 @@ def _contexts(knots: Array, d_low: Array, longest: int, capacity: float) -> Arra
     return np.asarray(np.minimum(points[None, :], np.maximum(limit[:, None], 0.0)))
 
 
-def _stage_floors(spec: EngineSpec, d_low: Array, p_low: Array) -> Array:
-    """[S, I, J] seconds of each stage without attention."""
+def _alike(tables: StepTables) -> list[int]:
+    """The first stage with the same tables, for each stage: inner stages of a pipeline are mostly equal."""
+    keys = [
+        (tables.token_s[stage].tobytes(), tables.shared_s[stage].tobytes(), tables.decode_s[stage].tobytes())
+        for stage in range(len(tables.token_s))
+    ]
+    return [keys.index(key) for key in keys]
+
+
+def _stage_floors(spec: EngineSpec, d_low: Array, p_low: Array, stages: list[int]) -> Array:
+    """[len(stages), I, J] seconds of each stage without attention, head and host."""
     tables, dp = spec.tables, spec.dp
     total = (d_low[:, None] + p_low[None, :]).astype(np.int64)
     total = np.minimum(total, (tables.token_s.shape[1] - 1) * dp)
-    shared = rising(tables.shared_s)
     per_stage = []
-    for stage, token_s in enumerate(tables.token_s):
-        dense = rising(token_s)
+    for stage in stages:
+        dense, shared = rising(tables.token_s[stage]), rising(tables.shared_s[stage])
         if dp > 1:
             # Ranks step together and the slowest sets the pace: at least the mean over the ranks that have work, which
             # is at least the convex floor at the mean load of all ranks (Jensen); a rank without work costs nothing.
@@ -140,13 +151,16 @@ def _stage_floors(spec: EngineSpec, d_low: Array, p_low: Array) -> Array:
             floor = np.interp(total / dp, counts, convex(dense[1:]))
         else:
             floor = dense[total]
-        per_stage.append(floor + shared[stage][np.minimum(total, shared.shape[1] - 1)])
-    stages = np.stack(per_stage)
-    head = rising(tables.head_s)
+        per_stage.append(floor + shared[np.minimum(total, len(shared) - 1)])
+    return np.stack(per_stage)
+
+
+def _add_ends(spec: EngineSpec, stages: Array, d_low: Array) -> None:
+    """Add what only the last stage does (head) and only the first (host, where it is not hidden)."""
+    head = rising(spec.tables.head_s)
     stages[-1] += head[np.minimum(d_low.astype(np.int64), len(head) - 1)][:, None]
-    if not tables.host_overlapped:
-        stages[0] += _host(tables, d_low, dp)[:, None]
-    return stages
+    if not spec.tables.host_overlapped:
+        stages[0] += _host(spec.tables, d_low, spec.dp)[:, None]
 
 
 def _host(tables: StepTables, d_low: Array, dp: int) -> Array:

@@ -47,12 +47,15 @@ class ModelLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a pool is judged in. quantised_on_load: block rules of the checkpoint do not hold."""
+    """What a pool is judged in. quantised_on_load: block rules of the checkpoint do not hold. whole_nodes: a replica
+    larger than a node takes whole nodes only, as operators deploy; asked-for degrees are free of it.
+    """
 
     limits: ModelLimits
     group: DeviceGroup
     library: KernelLibrary
     quantised_on_load: bool
+    whole_nodes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +160,13 @@ def _devices(pool: Pool, setting: Setting) -> str:
     return ""
 
 
+def _whole_nodes(pool: Pool, setting: Setting) -> str:
+    devices, node = pool.parallel.devices, setting.group.largest_node
+    if setting.whole_nodes and devices > node and devices % node:
+        return f"a replica of {devices} devices is larger than a node of {node} and leaves part of one unused"
+    return ""
+
+
 def _library(pool: Pool, setting: Setting) -> str:
     if pool.scheduler.scheduling not in _SCHEDULERS[setting.library]:
         known = ", ".join(sorted(_SCHEDULERS[setting.library]))
@@ -184,6 +194,7 @@ def _quantisation(pool: Pool, setting: Setting) -> str:
 
 RULES: tuple[Rule, ...] = (
     Rule(name="devices", broken=_devices),
+    Rule(name="whole-nodes", broken=_whole_nodes),
     Rule(name="node-boundary", broken=_node),
     Rule(name="heads", broken=_heads),
     Rule(name="kv-heads", broken=_kv_heads),

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from simtool.errors import InputError
 from simtool.planners.backend import Backend
-from simtool.planners.demand import demand_of
 from simtool.planners.evaluate import meets, optimistic, simulate_plan
 from simtool.planners.objective import Outcome, maximised, objective_value
 from simtool.planners.question import Candidate, Objective, Question
 from simtool.planners.relax import explain_infeasible
-from simtool.planners.search import Search, check_question
+from simtool.planners.search import Search, check_question, open_search
 from simtool.planners.space import Proposal, enumerate_plans
 from simtool.planners.twins import twin_key
 
@@ -56,8 +55,7 @@ def pareto(
         check_question(replace(question, objective=objective))
     backend = backend or open_backend(replace(question, objective=objective_a))
     proposals, refusals = enumerate_plans(question, backend)
-    demand = demand_of(question.workload, prefix_caching=question.prefix_caching)
-    search = Search(question=question, backend=backend, demand=demand, proposals=proposals)
+    search = open_search(question, backend, proposals)
     bounds = [_bounds(search, i, objective_a, objective_b) for i in range(len(proposals))]
     order = sorted(range(len(proposals)), key=lambda i: _key(objective_a, bounds[i][0]))
     front: list[ParetoPoint] = []
@@ -65,7 +63,7 @@ def pareto(
     seen: set[tuple[object, ...]] = set()
     for index in order:
         proposal, (a, b) = proposals[index], bounds[index]
-        key = twin_key(proposal, demand)
+        key = twin_key(proposal, search.demand)
         beaten = any(_dominates(objective_a, objective_b, point, a, b) for point in front)
         if beaten or key in seen:
             others.append(_pruned(proposal, a, b, "beaten in both" if beaten else "same run as another plan"))
@@ -89,7 +87,7 @@ def _key(objective: Objective, value: float) -> float:
 
 
 def _bounds(search: Search, index: int, a: Objective, b: Objective) -> tuple[float, float]:
-    proposal, floors = search.proposals[index], search.floors_at(index)
+    proposal, floors = search.proposals[index], search.bounds.floors_at(index)
     plan = proposal.plan
     usd = search.backend.usd_per_hour(plan)
     fleet = [(floors, proposal.replicas)]

@@ -29,7 +29,8 @@ def explain_infeasible(search: Search, refusals: Refusals) -> InfeasibleError:
 def _no_legal_plan(refusals: Refusals) -> InfeasibleError:
     """The rule that stands last in the way: memory, if any plan came so far, else the one that refuses most."""
     memory = [rule for rule in refusals.counts if rule in _MEMORY_RULES]
-    rule = memory[0] if memory else max(refusals.counts, key=lambda name: refusals.counts[name])
+    judged = [name for name in refusals.counts if name != "whole-nodes"] or list(refusals.counts)  # never the cause
+    rule = memory[0] if memory else max(judged, key=lambda name: refusals.counts[name])
     others = ", ".join(f"{name} {count}" for name, count in refusals.counts.items() if name != rule)
     detail = f"no legal plan: {refusals.counts[rule]} refused, for example {refusals.examples[rule]}"
     return InfeasibleError(rule, detail + (f" (other rules: {others})" if others else ""), refusals.relaxation)

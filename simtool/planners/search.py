@@ -12,23 +12,15 @@ import numpy as np
 from simtool.errors import InputError
 from simtool.planners.backend import Backend
 from simtool.planners.baseline import baseline
-from simtool.planners.bound import work_bound
 from simtool.planners.demand import Demand, demand_of
-from simtool.planners.evaluate import (
-    Floors,
-    Run,
-    floors_of,
-    interval_metrics,
-    limited,
-    optimistic,
-    simulate_plan,
-    simulated_candidate,
-    with_work,
-)
-from simtool.planners.objective import better, maximised, objective_value, relative_gap
+from simtool.planners.evaluate import Run, interval_metrics, limited, simulate_plan, simulated_candidate
+from simtool.planners.objective import better, maximised, relative_gap
+from simtool.planners.proposal_bounds import ProposalBounds, worst
 from simtool.planners.question import Answer, Candidate, Question
 from simtool.planners.space import Proposal, Refusals, enumerate_plans
 from simtool.planners.twins import twin_key
+
+_CHEAP, _REFRESHED, _TIGHT = range(3)  # how much a proposal's bound in the heap knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,52 +39,15 @@ class Search:
     backend: Backend
     demand: Demand
     proposals: list[Proposal]
-    floors: dict[int, Floors] = field(default_factory=dict)  # by id of the engine, which proposals keep alive
-    work_s: dict[int, float] = field(default_factory=dict)  # one replica's work bound, by id of the engine
+    bounds: ProposalBounds
     candidates: dict[int, Candidate] = field(default_factory=dict)
     runs: dict[int, Run] = field(default_factory=dict)
     twins: dict[tuple[object, ...], int] = field(default_factory=dict)
     best: int = -1
 
-    def floors_at(self, index: int) -> Floors:
-        """Floors of a proposal's engine."""
-        spec = self.proposals[index].spec
-        if id(spec) not in self.floors:
-            self.floors[id(spec)] = floors_of(spec, self.demand, prefix_caching=self.question.prefix_caching)
-        return self.floors[id(spec)]
-
-    def loose_bound(self, index: int) -> float:
-        """A bound that costs nothing a proposal: one replica's work, shared evenly; concurrency is ignored."""
-        proposal, floors = self.proposals[index], self.floors_at(index)
-        key = id(proposal.spec)
-        if key not in self.work_s:
-            open_loop = replace(self.demand, concurrency=float("inf"))
-            self.work_s[key], _ = work_bound(open_loop, [(floors.step, 1)])
-        work_s = self.work_s[key] / proposal.replicas
-        plan = proposal.plan
-        outcome = with_work(
-            self.demand,
-            [(floors, proposal.replicas)],
-            self.question.slo,
-            plan.devices,
-            self.backend.usd_per_hour(plan),
-            work_s,
-        )
-        return objective_value(self.question.objective, outcome)
-
-    def tight_bound(self, index: int) -> float:
-        """The proven bound of a proposal, concurrency included; infinitely bad where no run can meet the SLO."""
-        proposal, floors = self.proposals[index], self.floors_at(index)
-        slo, plan = self.question.slo, proposal.plan
-        if limited(slo) and floors.latency.share_within(slo.ttft_s, slo.tpot_s, slo.e2e_s) < slo.attainment:
-            return worst(self.question)
-        fleet = [(floors, proposal.replicas)]
-        outcome = optimistic(self.demand, fleet, slo, plan.devices, self.backend.usd_per_hour(plan))
-        return objective_value(self.question.objective, outcome)
-
     def floor_factor(self, index: int) -> float:
         """By how much the SLO's limits must at least grow for this plan (<= 1: its floors say nothing against it)."""
-        slo, floor = self.question.slo, self.floors_at(index).latency
+        slo, floor = self.question.slo, self.bounds.floors_at(index).latency
         ratios = np.zeros(len(floor.ttft_s))
         limits = ((floor.ttft_s, slo.ttft_s), (floor.tpot_s, slo.tpot_s), (floor.e2e_s, slo.e2e_s))
         for column_s, limit_s in limits:
@@ -137,9 +92,11 @@ class Search:
         )
 
 
-def worst(question: Question) -> float:
-    """The value that every plan beats."""
-    return -float("inf") if maximised(question.objective) else float("inf")
+def open_search(question: Question, backend: Backend, proposals: list[Proposal]) -> Search:
+    """A search that has tried nothing yet."""
+    demand = demand_of(question.workload, prefix_caching=question.prefix_caching)
+    bounds = ProposalBounds(question=question, backend=backend, demand=demand, proposals=proposals)
+    return Search(question=question, backend=backend, demand=demand, proposals=proposals, bounds=bounds)
 
 
 def plan(
@@ -162,8 +119,7 @@ def plan(
     say = progress or (lambda _: None)
     proposals, refusals = enumerate_plans(question, backend)
     say(f"{len(proposals)} legal plans")
-    demand = demand_of(question.workload, prefix_caching=question.prefix_caching)
-    search = Search(question=question, backend=backend, demand=demand, proposals=proposals)
+    search = open_search(question, backend, proposals)
     open_bound = worst(question)
     if proposals:
         open_bound = close(search, budget or Budget(), started, say)
@@ -187,36 +143,43 @@ def check_question(question: Question) -> None:
 
 
 def close(search: Search, budget: Budget, started: float, say: Callable[[str], None]) -> float:
-    """Simulate in the order of bounds until nothing open can win. Returns the best bound left open (or `worst`)."""
-    question = search.question
+    """Simulate in the order of bounds until nothing open can win. Returns the best bound left open (or `worst`).
+
+    A proposal comes up three times at most: with a cheap bound, with the cheap bound by all prices found since, and
+    with its own bound; each time it goes back into its place in the order.
+    """
+    question, bounds = search.question, search.bounds
     first = baseline(search.proposals)
-    search.simulate(first, search.loose_bound(first))
+    search.simulate(first, bounds.tight(first))
     sign = -1.0 if maximised(question.objective) else 1.0
-    heap = [(sign * search.loose_bound(i), 0, i) for i in range(len(search.proposals)) if i != first]
+    heap = [(sign * bounds.cheap(i), _CHEAP, i) for i in range(len(search.proposals)) if i != first]
     heapq.heapify(heap)
     simulations = 1
     while heap:
-        key, tight, index = heapq.heappop(heap)
+        key, level, index = heapq.heappop(heap)
         bound = sign * key
         if search.best >= 0 and not better(question.objective, bound, search.value()):
-            for other_key, _, other in [(key, tight, index), *heap]:
-                search.prune(other, sign * other_key, "bound cannot beat the best plan")
+            _leave(search, sign, [(key, level, index), *heap], "bound cannot beat the best plan")
             break
-        if not tight:
-            bound = search.tight_bound(index)
+        if level != _TIGHT:
+            bound = bounds.cheap(index) if level == _CHEAP else bounds.tight(index)
             if bound == worst(question):
                 search.prune(index, bound, "no request schedule can meet the SLO")
             else:
-                heapq.heappush(heap, (sign * bound, 1, index))
+                heapq.heappush(heap, (max(key, sign * bound), level + 1, index))
             continue
         if _spent(budget, simulations, started):
-            for other_key, _, other in [(key, tight, index), *heap]:
-                search.prune(other, sign * other_key, "not tried: the budget ran out")
+            _leave(search, sign, [(key, level, index), *heap], "not tried: the budget ran out")
             return bound
         search.simulate(index, bound)
         simulations += 1
         say(f"{simulations} simulated, {len(heap)} open, best {search.value():.6g}, bound {bound:.6g}")
     return worst(question)
+
+
+def _leave(search: Search, sign: float, heap: list[tuple[float, int, int]], reason: str) -> None:
+    for key, _, index in heap:
+        search.prune(index, sign * key, reason)
 
 
 def _spent(budget: Budget, simulations: int, started: float) -> bool:

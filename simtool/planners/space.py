@@ -52,7 +52,11 @@ def enumerate_plans(question: Question, backend: Backend) -> tuple[list[Proposal
     for group in backend.groups:
         for dtype in question.space.weight_dtype:
             setting = Setting(
-                limits=limits, group=group, library=question.kernel_library, quantised_on_load=dtype != "auto"
+                limits=limits,
+                group=group,
+                library=question.kernel_library,
+                quantised_on_load=dtype != "auto",
+                whole_nodes=not (question.space.tp or question.space.pp or question.space.dp),
             )
             for pool in _pools(question, group, bool(limits.experts)):
                 proposals += _replicated(question, backend, setting, pool, dtype, refusals)
@@ -96,7 +100,7 @@ def _pools(question: Question, group: DeviceGroup, moe: bool) -> Iterator[Pool]:
 
 
 def _parallels(question: Question, most: int, node: int, moe: bool) -> Iterator[Parallel]:
-    """Degrees asked for, or all that fit on `most` devices: inside one node, or on whole nodes (what operators deploy).
+    """Degrees asked for, or all that fit on `most` devices.
 
     DP attention and EP are tried on experts only.
     """
@@ -106,14 +110,8 @@ def _parallels(question: Question, most: int, node: int, moe: bool) -> Iterator[
             for dp in space.dp or (range(1, most // (tp * pp) + 1) if moe else (1,)):
                 ranks = tp * dp
                 divisors = [ep for ep in range(1, ranks + 1) if ranks % ep == 0]
-                if not (space.tp or space.pp or space.dp) and not _whole_nodes(tp * pp * dp, node):
-                    continue
                 for ep in space.ep or (divisors if moe else (1,)):
                     yield Parallel(tp=tp, pp=pp, dp=dp, ep=ep)
-
-
-def _whole_nodes(devices: int, node: int) -> bool:
-    return devices <= node or devices % node == 0
 
 
 def _replicated(

@@ -1,20 +1,20 @@
-"""Value rates: how fast one replica can produce what a workload wants, under one fixed price list.
+"""Value: what one set of prices says about engines it was not made for.
 
-With prices fixed, a workload is worth V and a replica of kind c produces at most r_c of value a second, whatever it
-runs. Then x_c replicas of each kind need at least V / sum(x_c r_c) seconds: a bound that is linear in x, valid for
-unlike engines that share one workload in any way. Several price lists give several bounds; all hold.
+Prices that bound one fleet bound every other too, once each engine's replica-second is priced so that none of its steps
+is worth more than it costs. With those prices u_c, a workload of value V and N requests in flight at most, x_c replicas
+of each kind need at least V / (sum of x_c u_c + N flight) seconds: linear in x, whatever the scheduler and router do,
+and without solving anything. Several lists of prices give several bounds; all hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from simtool.planners.bound import Prices, covers, work_bound
+import numpy as np
+
+from simtool.planners.bound import Prices, work_bound
 from simtool.planners.demand import Demand
 from simtool.planners.floor import StepFloor
-
-_STEPS = 30  # of bisection on a rate; stopping early only loosens the bound
 
 
 def price_list(demand: Demand, floor: StepFloor) -> Prices:
@@ -22,32 +22,45 @@ def price_list(demand: Demand, floor: StepFloor) -> Prices:
     return work_bound(replace(demand, concurrency=float("inf")), [(floor, 1)])[1]
 
 
-def value_rates(demand: Demand, prices: Prices, floors: Sequence[StepFloor]) -> list[float]:
-    """Shares of the whole demand a second that each engine produces at most."""
-    worth = prices.value(demand)
-    if worth <= 0:
-        return [float("inf")] * len(floors)
-    return [1.0 / (_least_cost(prices, floor) * worth) for floor in floors]
+def least_cost(prices: Prices, floor: StepFloor) -> float:
+    """Least price of a replica-second at which no step is worth more than it costs (the best of the critical stages).
+
+    Worth and cost are linear in the context between two knots, so the knots decide.
+    """
+    prefill = (floor.p_low > 0)[None, :]
+    fits = (floor.p_high > 0) | ~prefill
+    fits[0, 0] = False  # an empty step is no step
+    seats = floor.d_low[:, None] + prefill
+    base = (
+        prices.decode * floor.d_high[:, None] + prices.prefill * floor.p_high - prices.flight * seats * floor.latency_s
+    )
+    needed = np.zeros(len(floor.pair_s))
+    for knot in range(floor.context.shape[1]):
+        reads = prices.kv_read * floor.d_high * floor.context[:, knot]
+        worth = base + reads[:, None] - prices.flight * seats * floor.latency_attention_s[:, knot][:, None]
+        worth = np.where(fits, np.maximum(worth, 0.0), 0.0)
+        for stage, (fixed_s, attention_s) in enumerate(zip(floor.stage_s, floor.attention_s, strict=True)):
+            needed[stage] = max(needed[stage], _ratio(worth, fixed_s + attention_s[:, knot][:, None]))
+    pair = prices.pair - prices.flight * floor.latency_pair_s
+    for stage, pair_s in enumerate(floor.pair_s):
+        needed[stage] = max(needed[stage], _ratio(np.array([max(pair, 0.0)]), np.array([pair_s])))
+    return float(needed.min()) * (1.0 + 1e-9)
 
 
-def _least_cost(prices: Prices, floor: StepFloor) -> float:
-    """Least price u of a replica-second at which no step is worth more than it costs (the best of its stages)."""
-    return min(_stage_cost(prices, floor, stage) for stage in range(len(floor.pair_s)))
+def _ratio(
+    worth: np.ndarray[tuple[int, ...], np.dtype[np.float64]], cost_s: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+) -> float:
+    """Largest worth a second."""
+    worth, cost_s = worth[worth > 0], cost_s[worth > 0]
+    if not len(worth):
+        return 0.0
+    return float((worth / cost_s).max()) if cost_s.min() > 0 else float("inf")
 
 
-def _stage_cost(prices: Prices, floor: StepFloor, stage: int) -> float:
-    def holds(cost: float) -> bool:
-        row = tuple(cost if index == stage else 0.0 for index in range(len(floor.pair_s)))
-        if prices.pair > cost * floor.pair_s[stage] * (1 + 1e-12):
-            return False
-        return covers(replace(prices, replica=(row,), flight=0.0), [(floor, 1)]) >= 1.0
-
-    low, high = 0.0, 1.0
-    while not holds(high):
-        low, high = high, 2.0 * high
-        if high > 1e12:
-            return high
-    for _ in range(_STEPS):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
+def least_seconds(demand: Demand, prices: Prices, fleet: list[tuple[float, float, int]]) -> float:
+    """Lower bound on the duration: fleet holds (least cost, requests in flight, replicas) of each kind."""
+    in_flight = min(demand.concurrency, sum(seats * replicas for _, seats, replicas in fleet))
+    spent = sum(cost * replicas for cost, _, replicas in fleet)
+    if prices.flight > 0:
+        spent += prices.flight * in_flight
+    return prices.value(demand) / spent if spent > 0 else 0.0

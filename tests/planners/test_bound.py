@@ -40,9 +40,7 @@ def scenarios(draw):
         replicas=draw(st.integers(1, 3)),
         parallel=Parallel(tp=tp, pp=pp, dp=dp, ep=ep),
         scheduler=Scheduler(
-            scheduling=draw(
-                st.sampled_from(["chunked", "no_chunking", "prefill_first", *(["static"] if dp == 1 else [])])
-            ),
+            scheduling=draw(st.sampled_from(["chunked", "no_chunking", "prefill_first", "static"])),
             max_num_seqs=draw(st.sampled_from([2, 8, 32])),
             max_num_batched_tokens=draw(st.sampled_from([64, 128, 512])),
         ),

@@ -11,9 +11,10 @@ from simtool.metrics import Slo
 from simtool.plan import Parallel, Plan, Pool
 from simtool.planners.check import CheckError, check_placement, check_plan
 from simtool.planners.columns import enumerate_columns
-from simtool.planners.demand import demand_of
-from simtool.planners.evaluate import floors_of, simulate_plan
-from simtool.planners.mixed import MixedSearch, plan_mixed
+from simtool.planners.evaluate import simulate_plan
+from simtool.planners.master import Master
+from simtool.planners.mixed import plan_mixed
+from simtool.planners.mixed_search import open_mixed
 from simtool.planners.objective import objective_value
 from simtool.planners.placement import Machine, even_placement, flow_bound, place_layers, stage_flow
 from simtool.planners.question import Space
@@ -31,9 +32,7 @@ def test_mixed_equals_brute_force(objective):
     answer, certificate = plan_mixed(question, backend=tool, budget=Budget())
     columns, _, left_out = enumerate_columns(question, tool)
     assert left_out == 0
-    demand = demand_of(work, prefix_caching=False)
-    floors = [floors_of(c.spec, demand, prefix_caching=False) for c in columns]
-    search = MixedSearch(question=question, backend=tool, demand=demand, columns=columns, floors=floors)
+    search = open_mixed(question, tool, columns)
     values = []
     for counts in product(range(3), repeat=len(columns)):
         used = [sum(c.takes[g] * n for c, n in zip(columns, counts, strict=True)) for g in range(2)]
@@ -43,10 +42,29 @@ def test_mixed_equals_brute_force(objective):
             run = simulate_plan(tool, plan, specs, work, Slo())
             values.append(objective_value(objective, run.outcome))
     best = max(values) if objective == "throughput-per-gpu" else min(values)
+    assert answer.legal == len(values) == answer.simulated + answer.pruned
     assert certificate.status == "OPTIMAL"
     assert answer.gap == 0
     assert answer.best.objective == pytest.approx(best)
     check_plan(answer.best.plan, tool)
+
+
+def test_a_list_and_the_solver_agree():
+    takes = [(1, 0), (0, 1), (0, 2), (1, 1)]
+    for least_weight, leaders in ((False, ()), (True, ()), (False, (3.0, 1.0, 2.0, 1.5))):
+        ask = {"takes": takes, "available": (2, 3), "kinds": (0, 1, 0, 1), "cap": 2.0, "weights": (4.0, 1.0, 2.0, 5.0)}
+        masters = [Master(**ask, least_weight=least_weight, leader_costs=leaders, listed=n) for n in (0, 1000)]
+        for master in masters:
+            master.add_row([0.9, 0.2, 0.5, 1.2], 0.1)
+            master.add_row([0.8, 0.3, 0.5, 1.0], 0.0)
+        solved, listed = masters
+        for _ in range(solved.combinations()):
+            (by_solver, bound), (_, value) = solved.best(), listed.best()
+            assert bound == pytest.approx(value, rel=1e-4)
+            solved.tried.append(by_solver)
+            listed.tried.append(by_solver)
+        assert solved.best() is None
+        assert listed.best() is None
 
 
 def test_mixed_pipelines_are_proposed_when_no_type_holds_the_model_alone():

@@ -159,6 +159,18 @@ def test_each_rule_has_a_name_and_a_message(rule, moe, changes):
     assert rule in {known.name for known in RULES}
 
 
+def test_a_replica_beyond_a_node_takes_whole_nodes():
+    tool = standin.backend(fast=16)
+    group = replace(tool.groups[0], nodes=((4, 4),))
+    setting = Setting(
+        limits=model_limits(tool.architecture), group=group, library="vllm", quantised_on_load=False, whole_nodes=True
+    )
+    assert broken_rule(_pool(tp=2, pp=4), setting) is None
+    assert broken_rule(_pool(pp=3), setting) is None
+    assert broken_rule(_pool(tp=2, pp=3), setting)[0] == "whole-nodes"
+    assert broken_rule(_pool(tp=2, pp=3), replace(setting, whole_nodes=False)) is None
+
+
 def test_quantisation_blocks_stay_whole():
     tool = standin.backend(fast=8)
     limits = replace(
