@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simtool.planners.capacity import Capacity
     from simtool.planners.pareto import ParetoFront, ParetoPoint
     from simtool.planners.question import Answer
-    from simtool.planners.sweep import Capacity
     from simtool.scenario import Scenario
 
 
@@ -80,8 +80,8 @@ def _print_front(found: ParetoFront) -> None:
 def capacity(asked: Scenario, answer: Answer, json: bool) -> int:
     """The highest request rate at which the best plan still meets the SLO."""
     from simtool.asking import slo_of
+    from simtool.planners.capacity import capacity as find
     from simtool.planners.real import open_backend
-    from simtool.planners.sweep import capacity as find
     from simtool.terminal import print_json, print_text, progress
 
     question = answer.question

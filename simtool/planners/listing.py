@@ -1,4 +1,4 @@
-"""Listing: all combinations of replica counts, where they are few enough to hold in memory. No solver is needed then."""
+"""Listing: all combinations of replica counts, where they are few enough for memory. No solver is needed then."""
 
 from __future__ import annotations
 

@@ -16,12 +16,12 @@ from typing import Literal
 from simtool.errors import InfeasibleError, InputError
 from simtool.plan import Plan, Pool
 from simtool.planners.backend import Backend
+from simtool.planners.capacity import Capacity, capacity
 from simtool.planners.certificate import Certificate, fixed_solver
 from simtool.planners.check import check_shared
 from simtool.planners.evaluate import Run, limited, meets, simulate_plan
 from simtool.planners.question import Question
 from simtool.planners.space import Proposal, enumerate_plans, plan_label
-from simtool.planners.sweep import Capacity, capacity
 
 _ROUNDS = 20  # corrections before the best mix so far is given up
 _CENTS = 10_000  # weights as integers

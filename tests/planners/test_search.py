@@ -10,6 +10,7 @@ from simtool.errors import InfeasibleError, InputError
 from simtool.metrics import Slo
 from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
 from simtool.planners.baseline import baseline
+from simtool.planners.capacity import at_rate, capacity
 from simtool.planners.evaluate import meets, simulate_plan
 from simtool.planners.legal import RULES, Setting, broken_rule, model_limits
 from simtool.planners.objective import OBJECTIVES, maximised, objective_value
@@ -17,7 +18,6 @@ from simtool.planners.pareto import pareto
 from simtool.planners.question import Space
 from simtool.planners.search import Budget, plan
 from simtool.planners.space import enumerate_plans
-from simtool.planners.sweep import at_rate, capacity, sweep
 from tests.planners import standin
 
 SLO = Slo(ttft_s=0.1, tpot_s=0.0065, attainment=0.9)
@@ -209,11 +209,3 @@ def test_capacity_brackets_the_rate():
         capacity(chosen, standin.workload(n=3, outputs=4, rate=40.0), Slo(ttft_s=1e-4), backend=tool)
     with pytest.raises(InputError):
         capacity(chosen, standin.workload(n=4), SLO, backend=tool)
-
-
-def test_sweep_gives_a_point_a_load():
-    tool = standin.backend(fast=1)
-    chosen = Plan(model="toy", cluster="1xfast", pools=(_pool(),))
-    points = sweep(chosen, standin.workload(n=20, rate=5.0), SLO, backend=tool, rates=(2.0, 50.0), concurrencies=(1, 8))
-    assert [point.load for point in points] == [2.0, 50.0, 1.0, 8.0]
-    assert points[0].metrics["mean_ttft_ms"] <= points[1].metrics["mean_ttft_ms"]

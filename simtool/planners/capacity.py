@@ -1,9 +1,9 @@
-"""Sweep and capacity: one plan under many loads."""
+"""Capacity: the highest request rate at which a plan meets its SLO. (`simtool.sweep` shows a plan under many loads.)"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from simtool.planners.backend import Backend
 from simtool.planners.evaluate import Run, limited, meets, simulate_plan
 from simtool.planners.relax import nearest_limits
 from simtool.simulator.engine import EngineSpec
+from simtool.traces import scale_to_rate
 from simtool.workload import Workload
 
 _CLOSE = 0.01  # relative width of the interval that a capacity search proves
@@ -22,7 +23,7 @@ _MOST_DOUBLINGS = 12  # a finite trace 4096 times as dense is a burst: denser ch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One load of a sweep: requests/s (open loop) or concurrency (closed loop), and what was simulated there."""
+    """One load that was simulated, in requests/s, and what came of it."""
 
     load: float
     metrics: dict[str, float]
@@ -48,33 +49,9 @@ def engines_of(plan: Plan, backend: Backend) -> list[EngineSpec]:
 
 def at_rate(workload: Workload, rate: float) -> Workload:
     """The workload with its arrivals stretched to `rate` requests/s on average. Raises InputError without arrivals."""
-    span_s = float(workload.arrival_s[-1] - workload.arrival_s[0]) if workload.num_requests else 0.0
-    if workload.max_concurrency or span_s <= 0:
+    if workload.max_concurrency or not workload.num_requests or workload.arrival_s[-1] <= workload.arrival_s[0]:
         raise InputError("workload", "has no arrival times to scale", "give a trace or --request-rate")
-    if not rate > 0 or not np.isfinite(rate):
-        raise InputError(rate, "a request rate must be positive")
-    own = (workload.num_requests - 1) / span_s
-    return replace(workload, arrival_s=(workload.arrival_s - workload.arrival_s[0]) * (own / rate))
-
-
-def sweep(
-    plan: Plan,
-    workload: Workload,
-    slo: Slo,
-    *,
-    backend: Backend,
-    rates: Sequence[float] = (),
-    concurrencies: Sequence[int] = (),
-) -> tuple[Point, ...]:
-    """Simulate a plan at several request rates, or at several concurrencies."""
-    specs = engines_of(plan, backend)
-    loads: list[tuple[float, Workload]] = [(rate, at_rate(workload, rate)) for rate in rates]
-    for concurrency in concurrencies:
-        if concurrency < 1:
-            raise InputError(concurrency, "a concurrency must be at least 1")
-        closed = replace(workload, arrival_s=np.zeros(workload.num_requests), max_concurrency=concurrency)
-        loads.append((float(concurrency), closed))
-    return tuple(_point(load, simulate_plan(backend, plan, specs, work, slo)) for load, work in loads)
+    return scale_to_rate(workload, rate)
 
 
 def _point(load: float, run: Run) -> Point:
