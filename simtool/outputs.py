@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from simtool.plan import Plan
 from simtool.plan_file import plan_dict, plan_json
 from simtool.planners.question import Answer
 from simtool.run import Run
+from simtool.vllm_text import COUNTS
 from simtool.workload import Workload
 
 
@@ -22,7 +24,7 @@ def answer_object(answer: Answer) -> dict[str, Any]:
     return {
         "plan": plan_dict(answer.best.plan),
         "objective": {"name": question.objective, "value": answer.best.objective, "bound": answer.best.bound},
-        "metrics": dict(answer.best.metrics or {}),
+        "metrics": _whole_counts(answer.best.metrics or {}),
         "intervals": {key: list(ends) for key, ends in answer.intervals.items()},
         "meets_slo": answer.best.meets_slo,
         "legal": answer.legal,
@@ -48,11 +50,16 @@ def run_object(run: Run) -> dict[str, Any]:
     met = None if not limited(run.slo) else not missed(run.result, run.slo)
     return {
         "plan": plan_dict(run.plan),
-        "metrics": dict(run.metrics),
+        "metrics": _whole_counts(run.metrics),
         "meets_slo": met,
         "provenance": dict(run.provenance),
         "wall_s": run.wall_s,
     }
+
+
+def _whole_counts(metrics: Mapping[str, float]) -> dict[str, float | int]:
+    """Metrics with their counts as whole numbers, as vLLM's result file has them."""
+    return {key: int(value) if key in COUNTS and isfinite(value) else value for key, value in metrics.items()}
 
 
 def benchmark_block(metrics: Mapping[str, float], workload: Workload, slo: Slo) -> str:

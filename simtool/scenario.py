@@ -144,7 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         tree = tomllib.loads(read_text(path, kind="scenario TOML file", max_bytes=_MAX_BYTES))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(str(path), f"is not valid TOML: {error}", "see examples/scenario.toml") from error
+        raise InputError(str(path), f"is not valid TOML: {error}", "see examples/chat.toml") from error
     workload = tree.get("workload")
     if isinstance(workload, dict) and isinstance(workload.get("trace"), str):
         workload["trace"] = str(path.parent / workload["trace"])

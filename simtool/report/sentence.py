@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from html import escape
 
+import numpy as np
+
+from simtool.metrics import Result
 from simtool.planners.question import Answer
 from simtool.report.contents import Contents
 from simtool.report.wording import OBJECTIVES, devices_phrase, duration, number, plan_phrase
+
+_FEW = 20  # requests, below which a trend in their waiting says nothing
 
 
 def title(contents: Contents) -> str:
@@ -30,7 +35,7 @@ def lead(contents: Contents) -> str:
     answer = contents.answer
     workload = escape(contents.facts.get("workload", ""))
     if answer is None:
-        return f"One simulated run of this plan. {workload}"
+        return f"One simulated run of this plan. {workload}{_problem(overload(contents.result))}"
     name, unit = OBJECTIVES[answer.question.objective]
     value = answer.best.objective
     best = f"{number(value, 4)} {unit}" if value is not None else ""
@@ -42,10 +47,15 @@ def lead(contents: Contents) -> str:
         f"could be better by at most {100 * answer.gap:.2g}%"
     )
     missed = answer.best.meets_slo is False
-    warning = ' <span class="problem">No plan meets the SLO; this one comes closest.</span>' if missed else ""
+    warning = _problem("No plan meets the SLO; this one comes closest." if missed else overload(answer.result))
     took = duration(answer.wall_s).replace(" ", "&nbsp;")
     done = f"{answer.simulated:,} were simulated on {workload or 'the workload'} in {took}"
     return f"{proof}. {done}.{escape(_no_limit(answer))}{warning}"
+
+
+def _problem(text: str) -> str:
+    """A warning as HTML, set off from what comes before it."""
+    return f' <span class="problem">{escape(text.strip())}</span>' if text else ""
 
 
 def plain_lead(answer: Answer) -> str:
@@ -60,7 +70,28 @@ def plain_lead(answer: Answer) -> str:
     )
     counts = f"{answer.simulated:,} simulated, {answer.pruned:,} pruned by their bound"
     took = f"gap {100 * answer.gap:.3g}%, {duration(answer.wall_s)}"
-    return f"{proof} for {name}{reached}: {counts}, {took}.{_no_limit(answer)}"
+    return f"{proof} for {name}{reached}: {counts}, {took}.{_no_limit(answer)}{overload(answer.result)}"
+
+
+def overload(result: Result) -> str:
+    """A warning where requests come faster than the plan serves them: the last tenth waits over 10% of the run.
+
+    Only waiting shows it: the tail that a finite run ends with lowers its throughput too.
+    """
+    sent_s = result.sent_s[result.warmup_requests :]
+    waited_s = result.scheduled_s[result.warmup_requests :] - sent_s
+    known = np.isfinite(waited_s)
+    if np.count_nonzero(known) < _FEW:
+        return ""
+    sent_s, waited_s = sent_s[known], waited_s[known]
+    span_s = float(sent_s.max() - sent_s.min())
+    wait_s = float(np.median(waited_s[sent_s >= np.quantile(sent_s, 0.9)]))
+    if span_s <= 0 or wait_s <= 0.1 * span_s:
+        return ""
+    return (
+        f" Requests come faster than this plan serves them: the last ones wait {duration(wait_s)}. "
+        "Limits (--slo) leave only plans that keep up."
+    )
 
 
 def _no_limit(answer: Answer) -> str:

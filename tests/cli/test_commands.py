@@ -57,6 +57,7 @@ def test_the_output_folder_is_complete_and_replays_exactly(capsys, folder):
     again = object_of(capsys, "simulate", folder / "plan.json", *LOAD, "--json")
     for key in ("mean_ttft_ms", "p99_tpot_ms", "output_throughput", "duration"):
         assert again["metrics"][key] == result[key]
+    assert type(again["metrics"]["completed"]) is int
     exact = object_of(capsys, "simulate", folder / "plan.json", *LOAD, "--exact-steps", "--json")
     assert exact["metrics"]["mean_e2el_ms"] == pytest.approx(result["mean_e2el_ms"], rel=1e-9)
 

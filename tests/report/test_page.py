@@ -6,11 +6,13 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from simtool.report.drawing import place, plan_drawing
 from simtool.report.page import report_page
 from simtool.report.ranking import plan_rows
+from simtool.report.sentence import overload
 from simtool.report.wording import devices_phrase, duration, number, plan_short
 from simtool.timeline import timeline_events
 from tests.report.sample import sample_answer, sample_contents, sample_plan, sample_result
@@ -105,6 +107,14 @@ def test_the_best_plan_comes_first_in_at_most_8_columns():
     assert best == 0
     assert rows[0][0] == plan_short(sample_answer().best.plan)
     assert all(len(row) == len(heads) for row in rows)
+
+
+def test_an_overloaded_run_says_so():
+    calm = sample_result(200)
+    assert overload(calm) == ""
+    queued = replace(calm, scheduled_s=calm.sent_s + 0.5 * (calm.sent_s - calm.sent_s.min()))
+    assert "faster than this plan serves them" in overload(queued)
+    assert overload(replace(queued, sent_s=np.zeros(200))) == "", "requests sent at once have no rate to keep up with"
 
 
 def test_plans_that_miss_the_slo_come_last_and_the_nearest_first():
