@@ -5,7 +5,7 @@ from __future__ import annotations
 from simtool.plan import Plan
 
 _ALWAYS = (
-    "Tokenisation, the HTTP server and the network to the client: times start when the engine gets a request.",
+    "A busy front end: tokenisation, HTTP and detokenisation cost every request the same latency, whatever the load.",
     "Speculative decoding and multi-token prediction; grammars and tool calls; LoRA adapters.",
     "Clock and thermal throttling, noisy neighbours, and differences between GPUs of one type.",
     "Engine start-up: weights are loaded and CUDA graphs are captured before the first request.",
@@ -18,7 +18,7 @@ def limits(plan: Plan, *, moe: bool) -> list[str]:
     """Statements for this plan, the ones that depend on it first."""
     found = []
     if moe:
-        found.append("Skewed routing: experts are taken to be hit evenly, so a real hot expert makes a step longer.")
+        found.append("This model's own routing: experts are priced under a power law (exponent 1.01); hotter ones make a step longer.")
     if len({pool.device for pool in plan.pools}) > 1:
         found.append("A router that knows unequal replicas: requests are spread as the plan's router says.")
     if any(pool.parallel.pp > 1 for pool in plan.pools):
