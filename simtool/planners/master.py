@@ -19,6 +19,7 @@ from simtool.planners.listing import Listing, list_combinations
 _SCALE = 1_000_000  # rates and prices as integers, rounded so that the bound stays valid
 _LISTED = 200_000
 Counts = tuple[int, ...]
+_SOLVER_LIMIT = 1.0  # deterministic seconds a call; an unproven optimum only loosens the bound
 _ROUNDS = 40  # of the ratio iteration, which converges in a handful
 
 
@@ -163,7 +164,7 @@ class Master:
         """(solution, the solver's bound on the objective), proven optimal or not."""
         from ortools.sat.python import cp_model
 
-        solver = fixed_solver()
+        solver = fixed_solver(_SOLVER_LIMIT)
         status = solver.solve(model)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return None
