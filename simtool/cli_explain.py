@@ -74,7 +74,8 @@ def _print(found: StepExplanation) -> None:
         f"host {duration(found.host_s)}, kernel launches without a graph {duration(found.launch_bound_s)}\n"
         f"at full rates: compute {duration(found.compute_s)}, memory {duration(found.memory_s)}, "
         f"links {duration(found.link_s)}\n"
-        f"T_lower {duration(found.t_lower_s)} (all overlap), T_upper {duration(found.t_upper_s)} (none do)"
+        f"T_lower {duration(found.t_lower_s)} (all overlap), T_upper {duration(found.t_upper_s)} (none do), "
+        "both at full rates and without the host"
     )
 
 
