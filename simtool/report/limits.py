@@ -18,7 +18,7 @@ def limits(plan: Plan, *, moe: bool) -> list[str]:
     """Statements for this plan, the ones that depend on it first."""
     found = []
     if moe:
-        found.append("This model's own routing: experts are priced under a power law (exponent 1.01); hotter ones make a step longer.")
+        found.append("This model's own routing: experts are priced under a power law (exponent 1.01).")
     if len({pool.device for pool in plan.pools}) > 1:
         found.append("A router that knows unequal replicas: requests are spread as the plan's router says.")
     if any(pool.parallel.pp > 1 for pool in plan.pools):
