@@ -36,13 +36,22 @@ def cache_folder() -> str:
     return str(Path(home) / "simtool" / f"kernel-{source.hexdigest()[:16]}")
 
 
+def writable(folder: str) -> str:
+    """The folder, made; empty where it cannot be made, as in a read-only container: code is then compiled each time."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return ""
+    return folder if os.access(folder, os.W_OK) else ""
+
+
 def compiled(function: F, **options: bool) -> F:
     """Compile on first use. No fastmath: it rounds as the interpreter does."""
     if not COMPILED:
         return function
     before, config.CACHE_DIR = config.CACHE_DIR, _FOLDER
     try:
-        return cast(F, njit(cache=True, error_model="numpy", **options)(function))
+        return cast(F, njit(cache=bool(_FOLDER), error_model="numpy", **options)(function))
     finally:
         config.CACHE_DIR = before
 
@@ -57,4 +66,4 @@ def jit_entry(function: F) -> F:
     return compiled(function)
 
 
-_FOLDER = cache_folder() if COMPILED else ""
+_FOLDER = writable(cache_folder()) if COMPILED else ""

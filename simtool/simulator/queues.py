@@ -13,6 +13,7 @@ from simtool.simulator.state import (
     HEAP,
     I8,
     ITER,
+    LANE,
     NEXT,
     NEXT_RUN,
     NONE,
@@ -173,13 +174,20 @@ def sift_up(heap: I8, i: int, key: int) -> None:
 
 
 @jit
+def alive(s: State, lane: int, key: int) -> bool:
+    """Whether a heap entry still holds: the request was not preempted since, to come back at another time or lane."""
+    req = key & 0xFFFFFFFF
+    return bool(s.req_i[req, FINISH_ITER] == key >> 32 and s.req_i[req, LANE] == lane)
+
+
+@jit
 def finish_compact(s: State, row: int, lane: int) -> None:
     """Drop the entries of preempted requests when the heap is full (at most max_seqs are alive)."""
     heap = s.finish_heap[row, lane]
     size = 0
     for i in range(s.lane_i[row, lane, FINISH_HEAP]):
         key = heap[i]
-        if s.req_i[key & 0xFFFFFFFF, FINISH_ITER] == key >> 32:
+        if alive(s, lane, key):
             sift_up(heap, size, key)
             size += 1
     s.lane_i[row, lane, FINISH_HEAP] = size
@@ -221,7 +229,7 @@ def next_finish(s: State, row: int, lane: int) -> int:
     """Iterations of the lane until the first of its decoding requests ends (entries of preempted ones are dropped)."""
     while s.lane_i[row, lane, FINISH_HEAP] > 0:
         key = s.finish_heap[row, lane, 0]
-        if s.req_i[key & 0xFFFFFFFF, FINISH_ITER] == key >> 32:
+        if alive(s, lane, key):
             return int((key >> 32) - s.lane_i[row, lane, ITER])
         finish_pop(s, row, lane)
     return 1 << 40

@@ -101,6 +101,29 @@ def test_requests_finish_once_in_causal_order(engine: EngineSpec, workload: Work
     assert (result.steps["end_s"] > result.steps["start_s"]).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    pp=st.integers(2, 4),
+    blocks=st.integers(40, 300),
+    tokens=st.sampled_from([64, 512]),
+    seqs=st.sampled_from([4, 16, 64]),
+)
+def test_pipelines_under_memory_pressure_end(seed: int, pp: int, blocks: int, tokens: int, seqs: int) -> None:
+    """Preempted requests come back in other lanes, whose iteration counters run alike."""
+    rng = np.random.default_rng(seed)
+    room = blocks * 16 - 2
+    prompt = np.clip(rng.lognormal(np.log(room / 8), 1.2, 60), 1, room - 300).astype(np.int32)
+    output = rng.integers(1, min(300, room // 2), 60).astype(np.int32)
+    workload = make_workload(np.cumsum(rng.exponential(0.02, 60)), prompt, output)
+    knobs = Scheduler(max_num_seqs=seqs, max_num_batched_tokens=tokens)
+    engine = law_engine(num_blocks=blocks, scheduler=knobs, pp=pp)
+    limit = 4 * pp * int((prompt / tokens + output + 2).sum()) * (1 + 60)  # a run that never ends would pass it
+    result = simulate_engines([engine], workload, record_steps=True)
+    assert result.num_steps < limit
+    assert not np.isnan(result.finish_s).any()
+
+
 @settings(max_examples=40, deadline=None)
 @given(engine=engines(), workload=workloads)
 def test_same_seed_same_bytes(engine: EngineSpec, workload: Workload) -> None:
