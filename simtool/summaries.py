@@ -12,6 +12,25 @@ PERCENTILES = (50, 90, 95, 99)
 Seconds = NDArray[np.float64]
 
 
+FEW = 20  # requests, below which a trend in their waiting says nothing
+
+
+def overload_wait_s(sent_s: Seconds, scheduled_s: Seconds) -> float:
+    """How long the last requests wait where they come faster than they are served; 0 where the engine keeps up.
+
+    Overloaded: the last tenth to be sent waits, in the median, over 10% of the run's arrivals. Only waiting shows it:
+    the tail that a finite run ends with lowers its throughput too. Arrays [n]; requests that were refused are NaN.
+    """
+    waited_s = scheduled_s - sent_s
+    known = np.isfinite(waited_s)
+    if np.count_nonzero(known) < FEW:
+        return 0.0
+    sent_s, waited_s = sent_s[known], waited_s[known]
+    span_s = float(sent_s.max() - sent_s.min())
+    wait_s = float(np.median(waited_s[sent_s >= np.quantile(sent_s, 0.9)]))
+    return wait_s if 0 < 0.1 * span_s < wait_s else 0.0
+
+
 def latency_summary(name: str, column_s: Seconds) -> dict[str, float]:
     """Mean, median, standard deviation and percentiles in ms, as numpy's (linear interpolation), NaNs left out."""
     known_ms = column_s[np.isfinite(column_s)] * 1e3

@@ -17,6 +17,7 @@ from simtool.planners.latency import LatencyFloor, latency_floor
 from simtool.planners.objective import Outcome, objective_value, outcome_of
 from simtool.planners.question import Candidate, Objective
 from simtool.simulator.engine import EngineSpec
+from simtool.summaries import overload_wait_s
 from simtool.workload import Workload
 
 _ROUNDING = 1e-9  # bounds give way by so much, that rounding never makes one false
@@ -125,15 +126,34 @@ def simulated_candidate(plan: Plan, bound: float, run: Run, objective: Objective
         bound=bound,
         objective=objective_value(objective, run.outcome),
         metrics=run.metrics,
-        meets_slo=meets(run, slo),
+        meets_slo=meets(run, slo, objective),
         status="simulated",
-        reason="" if meets(run, slo) else f"{run.attainment:.1%} of requests meet the SLO",
+        reason=shortfall(run, slo, objective),
     )
 
 
-def meets(run: Run, slo: Slo) -> bool:
-    """Whether enough requests met every limit; always, where there is no limit."""
-    return not limited(slo) or run.attainment >= slo.attainment
+# "least for this load": a plan that falls behind the load would always be the cheapest
+FOR_A_LOAD: frozenset[Objective] = frozenset({"gpus", "cost-per-token", "energy-per-token"})
+
+
+def meets(run: Run, slo: Slo, *objectives: Objective) -> bool:
+    """Whether enough requests met every limit. Without a limit, whether the plan keeps up where the load is given."""
+    if limited(slo):
+        return run.attainment >= slo.attainment
+    return not FOR_A_LOAD.intersection(objectives) or keeps_up(run)
+
+
+def keeps_up(run: Run) -> bool:
+    """Whether the last requests do not wait ever longer."""
+    counted = slice(run.result.warmup_requests, None)
+    return overload_wait_s(run.result.sent_s[counted], run.result.scheduled_s[counted]) == 0.0
+
+
+def shortfall(run: Run, slo: Slo, objective: Objective) -> str:
+    """Why a run does not count."""
+    if meets(run, slo, objective):
+        return ""
+    return f"{run.attainment:.1%} of requests meet the SLO" if limited(slo) else "does not keep up with the load"
 
 
 def limited(slo: Slo) -> bool:

@@ -15,10 +15,11 @@ from simtool.errors import InfeasibleError
 from simtool.planners.backend import Backend
 from simtool.planners.certificate import Certificate
 from simtool.planners.columns import enumerate_columns
-from simtool.planners.evaluate import interval_metrics
+from simtool.planners.evaluate import interval_metrics, limited
 from simtool.planners.mixed_search import MixedSearch, close_mixed, open_mixed
 from simtool.planners.objective import relative_gap
 from simtool.planners.question import Answer, Candidate, Question
+from simtool.planners.relax import overloaded
 from simtool.planners.search import Budget, check_question
 from simtool.planners.space import Refusals
 
@@ -68,6 +69,8 @@ def plan_mixed(
 
 
 def _missed(search: MixedSearch) -> InfeasibleError:
+    if not limited(search.question.slo):
+        return overloaded(search.question)
     factor, label, limits = search.nearest
     needed = ",".join(f"{name}:{seconds * 1e3:.4g}" for name, seconds in limits.items())
     detail = f"no combination simulated meets it; the nearest ({label}) misses by a factor of {factor:.3g}"

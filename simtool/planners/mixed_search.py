@@ -85,9 +85,10 @@ class MixedSearch:
         self.examined[counts] = candidate
         value = candidate.objective
         if not candidate.meets_slo or value is None:
-            factor, limits = nearest_limits(run.result, question.slo)
-            if factor < self.nearest[0]:
-                self.nearest = (factor, plan_label(plan), limits)
+            if limited(question.slo):
+                factor, limits = nearest_limits(run.result, question.slo)
+                if factor < self.nearest[0]:
+                    self.nearest = (factor, plan_label(plan), limits)
             return
         if self.best is None or better(question.objective, value, self.value()):
             self.best, self.best_counts, self.run = candidate, counts, run

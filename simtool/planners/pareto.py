@@ -127,7 +127,7 @@ def _pruned(proposal: Proposal, a: float, b: float, reason: str) -> ParetoPoint:
 def _simulated(search: Search, index: int, a: Objective, b: Objective) -> tuple[ParetoPoint, bool]:
     question, proposal = search.question, search.proposals[index]
     run = simulate_plan(search.backend, proposal.plan, [proposal.spec], question.workload, question.slo)
-    met = meets(run, question.slo)
+    met = meets(run, question.slo, a, b)
     value_a, value_b = objective_value(a, run.outcome), objective_value(b, run.outcome)
     candidate = Candidate(
         plan=proposal.plan, bound=value_a, objective=value_a, metrics=run.metrics, meets_slo=met, status="simulated"

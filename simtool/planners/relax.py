@@ -64,12 +64,25 @@ def nearest_limits(result: Result, slo: Slo) -> tuple[float, dict[str, float]]:
     return factor, {name: float(column[kept].max()) for name, (column, _) in limited.items()}
 
 
+def overloaded(question: Question) -> InfeasibleError:
+    """No plan keeps up with the given load."""
+    work = question.workload
+    rate = work.num_requests / max(float(work.arrival_s.max() - work.arrival_s.min()), 1e-9)
+    return InfeasibleError(
+        "load",
+        f"no plan on {question.devices} keeps up with {rate:.3g} requests/s",
+        "give more devices or a lower --request-rate, or ask for throughput-per-dollar, which does not need to keep up",
+    )
+
+
 def _slo_missed(search: Search) -> InfeasibleError:
     """The plan that comes nearest to the SLO, what it attains, and the limits it would meet."""
-    from simtool.planners.evaluate import simulate_plan
+    from simtool.planners.evaluate import limited, simulate_plan
 
     question = search.question
     slo = question.slo
+    if not limited(slo):
+        return overloaded(question)
     order = sorted(range(len(search.proposals)), key=search.floor_factor)
     nearest, least, seconds = order[0], float("inf"), dict[str, float]()
     for index in order[:_TRIES]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from html import escape
 
-import numpy as np
-
 from simtool.metrics import Result
 from simtool.planners.question import Answer
 from simtool.report.contents import Contents
 from simtool.report.wording import OBJECTIVES, devices_phrase, duration, number, plan_phrase
-
-_FEW = 20  # requests, below which a trend in their waiting says nothing
+from simtool.summaries import overload_wait_s
 
 
 def title(contents: Contents) -> str:
@@ -74,19 +71,10 @@ def plain_lead(answer: Answer) -> str:
 
 
 def overload(result: Result) -> str:
-    """A warning where requests come faster than the plan serves them: the last tenth waits over 10% of the run.
-
-    Only waiting shows it: the tail that a finite run ends with lowers its throughput too.
-    """
-    sent_s = result.sent_s[result.warmup_requests :]
-    waited_s = result.scheduled_s[result.warmup_requests :] - sent_s
-    known = np.isfinite(waited_s)
-    if np.count_nonzero(known) < _FEW:
-        return ""
-    sent_s, waited_s = sent_s[known], waited_s[known]
-    span_s = float(sent_s.max() - sent_s.min())
-    wait_s = float(np.median(waited_s[sent_s >= np.quantile(sent_s, 0.9)]))
-    if span_s <= 0 or wait_s <= 0.1 * span_s:
+    """A warning where requests come faster than the plan serves them."""
+    counted = slice(result.warmup_requests, None)
+    wait_s = overload_wait_s(result.sent_s[counted], result.scheduled_s[counted])
+    if not wait_s:
         return ""
     return (
         f" Requests come faster than this plan serves them: the last ones wait {duration(wait_s)}. "
