@@ -60,10 +60,8 @@ def compile_engine(
     if costs is None:
         costs = price_pool(arch, pool, hardware, moe_dispatch=moe_dispatch)
     _check_costs(costs, arch, pool, stages)
-    if wider is not None:
-        nominal = wider.narrowed(pool.scheduler.max_num_batched_tokens, pool.parallel.dp)
-    else:
-        nominal = _tables(costs, pool, stages, host, NOMINAL)
+    nominal = wider.narrowed(pool.scheduler.max_num_batched_tokens, pool.parallel.dp) if wider else None
+    nominal = nominal or _tables(costs, pool, stages, host, NOMINAL)
     ends = [_tables(costs, pool, stages, host, end) for end in (LOWER, UPPER)] if interval else [nominal, nominal]
     return EngineSpec(
         tables=nominal,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -97,13 +98,28 @@ def request_latency_s(engines: Sequence[EngineSpec]) -> float:
     return max(engine.request_latency_s for engine in engines)
 
 
-def table_arrays(tables: Sequence[StepTables], latency_s: float) -> dict[str, Array]:
+def table_arrays(tables: Sequence[StepTables], latency_s: float) -> dict[str, Any]:
     """The distinct step tables, stacked."""
     names = ("token_s", "shared_s", "decode_s", "prefill_rate", "head_s", "host_s", "p2p_s", "token_j")
     arrays = {name: stacked([getattr(t, name) for t in tables]) for name in names}
     arrays["knots"] = stacked_knots(tables)
     arrays["scalars"] = np.array([[t.prefill_step, t.mixed_decode, t.attention_w, latency_s] for t in tables])
     return arrays
+
+
+def prefix_arrays(engines: Sequence[EngineSpec], workload: Workload, rows: int) -> dict[str, Any]:
+    """Prefix nodes of every row (those of the workload, then each request's private tail); empty without caching."""
+    caching = any(e.prefix_caching for e in engines)
+    ids = int(workload.prefix_ids.max()) + 1 if caching and len(workload.prefix_ids) else 0
+    nodes = ids + workload.num_requests if caching else 0
+    return {
+        "prefix_ids": workload.prefix_ids.astype(np.int32),
+        "prefix_offsets": workload.prefix_offsets.astype(np.int64),
+        "node_refs": np.zeros((rows, ids), np.int32),
+        "node_blocks": np.zeros((rows, nodes), np.int32),
+        "node_prev": np.full((rows, nodes), st.NONE, np.int32),
+        "node_next": np.full((rows, nodes), st.NONE, np.int32),
+    }
 
 
 def build_state(
@@ -115,7 +131,7 @@ def build_state(
     record_capacity: int = 0,
 ) -> State:
     """All arrays of a cluster of `engines` before the first arrival."""
-    n, groups = workload.num_requests, len(engines)
+    groups = len(engines)
     distinct = list({id(e.tables): e.tables for e in engines}.values())
     latency_s = request_latency_s(engines)
     req_i, req_f = request_arrays(workload, latency_s)
@@ -124,9 +140,6 @@ def build_state(
     seqs = max(e.scheduler.max_num_seqs for e in engines)
     index = {id(t): i for i, t in enumerate(distinct)}
     group_i = np.array([[r, e.dp, index[id(e.tables)], 0, 0] for e, r in zip(engines, first, strict=True)], np.int64)
-    caching = any(e.prefix_caching for e in engines)
-    ids = int(workload.prefix_ids.max()) + 1 if caching and len(workload.prefix_ids) else 0
-    nodes = ids + n if caching else 0
     return State(
         req_i=req_i,
         req_f=req_f,
@@ -145,12 +158,7 @@ def build_state(
         lane_ready=np.zeros((groups, lanes)),
         stage_free=np.zeros((groups, lanes)),
         config=np.array([config_row(e, workload, exact_steps, reserve_full) for e in engines], np.int64),
-        prefix_ids=workload.prefix_ids.astype(np.int32),
-        prefix_offsets=workload.prefix_offsets.astype(np.int64),
-        node_refs=np.zeros((rows, ids), np.int32),
-        node_blocks=np.zeros((rows, nodes), np.int32),
-        node_prev=np.full((rows, nodes), st.NONE, np.int32),
-        node_next=np.full((rows, nodes), st.NONE, np.int32),
+        **prefix_arrays(engines, workload, rows),
         itl=np.zeros(st.ITL_BINS),
         records=np.zeros((record_capacity, len(st.RECORD_FIELDS))),
         record_n=np.zeros(1, np.int64),
