@@ -11,7 +11,7 @@ import numpy as np
 
 from simtool.errors import InputError
 from simtool.hardware.cluster import parse_cluster
-from simtool.hardware.device import load_device
+from simtool.hardware.device import Device, load_device
 from simtool.metrics import Slo
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
@@ -32,6 +32,7 @@ from simtool.traces import (
     time_scale,
     with_warmup,
 )
+from simtool.units import GIB
 from simtool.workload import Workload
 
 _DEFAULT_PROMPTS = 1000  # vllm bench serve
@@ -135,9 +136,17 @@ def plan_of(scenario: Scenario) -> Plan:
     """The one plan that a scenario without choices states, for `simulate` without a plan file."""
     require(scenario.model, "model", "give a plan file, or --model and --devices")
     require(scenario.devices, "devices", "give a plan file, or --model and --devices")
-    pool = Pool(device=parse_cluster(scenario.devices).groups[0].device.name)
+    device = parse_cluster(scenario.devices).groups[0].device
+    pool = Pool(device=device.name, scheduler=default_scheduler(device))
     plan = Plan(model=model_path(scenario.model), cluster=scenario.devices, pools=(pool,))
     return adjusted(replace(plan, kernel_library=scenario.kernel_library), scenario)
+
+
+def default_scheduler(device: Device) -> Scheduler:
+    """vLLM's own defaults for `vllm serve` (0.19, `EngineArgs.get_batch_defaults`): more on large GPUs, A100 apart."""
+    if device.hbm_bytes < 70 * GIB or device.name.startswith("a100"):
+        return Scheduler()
+    return Scheduler(max_num_seqs=1024, max_num_batched_tokens=8192)
 
 
 def adjusted(plan: Plan, scenario: Scenario) -> Plan:
