@@ -73,20 +73,26 @@ def report(name: str, rate: float, note: str = "") -> None:
 
 
 def single(engine: EngineSpec) -> None:
-    """The 1,000,000-request Poisson run at 80% load, and the two ways to step it."""
-    load = 0.8 * saturation_rate(engine)
-    full, part, few = poisson(1_000_000, load), poisson(50_000, load), poisson(1_000, load)
-    result = simulate_engines([engine], full)
-    steps = result.num_steps / full.num_requests
-    busy = result.busy_s / float(result.finish_s.max())
-    leap = cpu_rate(lambda: simulate_engines([engine], full), full.num_requests)
-    report("one replica, 1,000,000 requests, leaping", leap, f"{steps:.1f} steps/request, busy {busy:.0%}")
-    exact = cpu_rate(lambda: simulate_engines([engine], part, exact_steps=True), part.num_requests)
-    report("  same kernel, one iteration at a time (50,000)", exact, f"leap is {leap / exact:.1f}x")
-    naive = cpu_rate(lambda: run_naive(engine, few), few.num_requests)
-    report("  plain Python, one token at a time (1,000)", naive, f"leap is {leap / naive:,.0f}x")
+    """The 1,000,000-request Poisson run at 80% load; then leaping beside the two ways to step, on equal requests."""
+    saturated = saturation_rate(engine)
+    full = poisson(1_000_000, 0.8 * saturated)
+    report("one replica, 1,000,000 requests, 80% load", cpu_rate(lambda: simulate_engines([engine], full), 1_000_000))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory of the process {peak:.2f} GiB")
+    for share in (0.8, 0.2, 0.02):
+        beside(engine, share, poisson(50_000, share * saturated))
+
+
+def beside(engine: EngineSpec, share: float, work: Workload) -> None:
+    """Leap, step and plain Python side by side at one load."""
+    steps = simulate_engines([engine], work).num_steps / work.num_requests
+    leap = cpu_rate(lambda: simulate_engines([engine], work), work.num_requests)
+    report(f"{share:.0%} load, 50,000 requests, leaping", leap, f"{steps:.1f} steps/request")
+    exact = cpu_rate(lambda: simulate_engines([engine], work, exact_steps=True), work.num_requests)
+    report("  same kernel, one iteration at a time", exact, f"leap is {leap / exact:.1f}x")
+    few = first_requests(work, 500)
+    naive = cpu_rate(lambda: run_naive(engine, few), few.num_requests)
+    report("  plain Python, one token at a time (500)", naive, f"leap is {leap / naive:,.0f}x")
 
 
 def routed(engine: EngineSpec) -> None:
