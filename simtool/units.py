@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-KB, MB, GB, TB = 1e3, 1e6, 1e9, 1e12
+GB = 1e9
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 TERA = 1e12
 US, MS = 1e-6, 1e-3
-
-Dtype = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4", "mxfp4", "nvfp4", "int4"]
 
 # Bytes an element, scales excluded: a block-scaled dtype adds its own scale bytes (models/quantization.py).
 DTYPE_BYTES: dict[str, float] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,13 +122,4 @@ def refuse_bad_rows(rows: Measurements, device: Device) -> Measurements:
             reason = f"{rows.seconds[index]:.3g} s is faster than {FASTER_THAN_PEAK} x the peak ({least[index]:.3g} s)"
         refused.append(Refusal(line=int(rows.lines[index]), reason=reason))
     kept = rows.take(np.flatnonzero(possible))
-    return Measurements(
-        family=kept.family,
-        dtype=kept.dtype,
-        dims=kept.dims,
-        seconds=kept.seconds,
-        lines=kept.lines,
-        table=kept.table,
-        kernels=kept.kernels,
-        refused=(*rows.refused, *refused),
-    )
+    return replace(kept, refused=(*rows.refused, *refused))

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from simtool.errors import InputError
 from simtool.hardware.device import Device, load_device
 
-SECONDS_PER_HOUR = 3600.0
-
 
 def price_per_hour(device: Device, overrides: Mapping[str, float] | None = None) -> float:
     """USD an hour of one `device`; `overrides` maps a name or alias to a price. InputError where neither gives one."""

@@ -8,18 +8,11 @@ and without solving anything. Several lists of prices give several bounds; all h
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from simtool.planners.bound import Prices, work_bound
+from simtool.planners.bound import Prices
 from simtool.planners.demand import Demand
 from simtool.planners.floor import StepFloor
-
-
-def price_list(demand: Demand, floor: StepFloor) -> Prices:
-    """The prices that bound one replica of this engine best, concurrency left aside."""
-    return work_bound(replace(demand, concurrency=float("inf")), [(floor, 1)])[1]
 
 
 def least_cost(prices: Prices, floor: StepFloor) -> float:

@@ -46,7 +46,6 @@ LEAP_START, LEAP_END, LEAP_FIXED, ATTENTION_SUM, LAST_START = range(5)
 # config columns
 MAX_SEQS, MAX_TOKENS, BLOCK_SIZE, NUM_BLOCKS, WATERMARK, MODE, BY_PRIORITY, PREFIX, PREFIX_BLOCKS = range(9)
 MAX_LEN, LANES, EXACT, RESERVE_FULL, HOST_HIDDEN = range(9, 14)
-CONFIG_COLUMNS = 14
 # scheduling modes
 CHUNKED, NO_CHUNKING, PREFILL_FIRST, STATIC = range(4)
 # record columns
@@ -85,7 +84,7 @@ class State(NamedTuple):
     flight_f: F8  # [G, L, 5] LAST_START: when the last iteration of the lane started
     lane_ready: F8  # [G, L]
     stage_free: F8  # [G, S]
-    config: I8  # [G, CONFIG_COLUMNS]
+    config: I8  # [G, 14] the config columns
     prefix_ids: I4  # [m]
     prefix_offsets: I8  # [n+1]
     node_refs: I4  # [R, H] requests that hold a prefix node
