@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from simtool.errors import InputError
 from simtool.hardware.device import Device
 from simtool.hardware.fitted_work import FAMILY_TERMS
-from simtool.hardware.profile_choice import computes_in
 
 Array = NDArray[np.float64]
 
@@ -102,6 +101,8 @@ def refuse_bad_rows(rows: Measurements, device: Device) -> Measurements:
 
     Only compute is a hard limit: a small working set is read from cache, faster than memory.
     """
+    from simtool.hardware.profile_choice import computes_in  # brings pydantic, which a GPU container may lack
+
     finite = np.isfinite(rows.seconds)
     for column in rows.dims.values():
         finite &= np.isfinite(column) & (column >= 0)
