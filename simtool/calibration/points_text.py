@@ -109,8 +109,8 @@ def _fields(row: Row) -> tuple[str, dict[str, Any]]:
         case TimedCopy():
             return "copy", {"name": row.name, "size_bytes": row.size_bytes, **_timing_fields(row.timing)}
         case TimedCollective():
-            named = {"name": row.name, "library": row.library, "ranks": row.ranks, "size_bytes": row.size_bytes}
-            return "collective", named | _timing_fields(row.timing)
+            group = {"name": row.name, "library": row.library, "ranks": row.ranks, "size_bytes": row.size_bytes}
+            return "collective", {**group, **_timing_fields(row.timing)}
         case Contention():
             return "contention", {name: getattr(row, name) for name in sorted(_KEYS["contention"])}
         case HostTime():
