@@ -18,7 +18,7 @@ from simtool.hardware.fitted_work import ROUTING
 from simtool.units import MS
 
 Array = NDArray[np.float64]
-Columns = Mapping[str, list[str]]
+Columns = Mapping[str, list[str] | Array]  # text of a csv; a parquet table has its numbers as floats
 
 SYSTEMS: Mapping[str, str] = {"h200_sxm": "h200", "a100_sxm": "a100-80g", "l40s": "l40s"}
 DTYPES: Mapping[str, str] = {
@@ -30,6 +30,7 @@ DTYPES: Mapping[str, str] = {
     "int4_wo": "int4",
     "sq": "int8",
     "w4a16_mxfp4": "mxfp4",
+    "nvfp4": "nvfp4",
 }
 
 
@@ -117,9 +118,18 @@ def find_tables(folder: Path, system: str, library: str) -> list[tuple[TableKind
 
 def read_table(path: Path, kind: TableKind, device: Device) -> list[Measurements]:
     """All dtypes of one table, bad rows refused. InputError when the file is not such a table."""
+    rows = table_rows(read_columns(path, needed_columns(kind)), kind, path.name.removesuffix(".csv.gz"))
+    return [refuse_bad_rows(measured, device) for measured in rows]
+
+
+def needed_columns(kind: TableKind) -> tuple[str, ...]:
+    """Columns that a table of `kind` cannot lack."""
     optional = {"window_size"}
-    needed = tuple(c for c in kind.columns.values() if c not in optional)
-    columns = read_columns(path, (*needed, kind.dtype_column, "latency"))
+    return (*(c for c in kind.columns.values() if c not in optional), kind.dtype_column, "latency")
+
+
+def table_rows(columns: Columns, kind: TableKind, name: str, first_line: int = 2) -> list[Measurements]:
+    """All dtypes of a table's `columns`, bad rows still in it; first_line: where its first row stands."""
     kept = kind.keep(columns)
     dtypes = np.array(columns[kind.dtype_column])
     dims = {name: _column(columns, source) for name, source in kind.columns.items()}
@@ -136,11 +146,11 @@ def read_table(path: Path, kind: TableKind, device: Device) -> list[Measurements
             dtype=DTYPES[raw],
             dims={name: column[rows] for name, column in dims.items()},
             seconds=seconds[rows],
-            lines=rows + 2,
-            table=path.name.removesuffix(".csv.gz"),
-            kernels=tuple(sorted({columns["kernel_source"][r] for r in rows})),
+            lines=rows + first_line,
+            table=name,
+            kernels=tuple(sorted({str(columns["kernel_source"][r]) for r in rows})),
         )
-        tables.append(refuse_bad_rows(measured, device))
+        tables.append(measured)
     return tables
 
 

@@ -70,14 +70,17 @@ def elementwise_bytes(model: ProfiledModel, tp: int) -> Mapping[str, float]:
 def read_device(folder: Path, name: str, device: Device) -> list[Measurements]:
     """Everything profiled on one device (a folder name of DEVICES), bad rows refused; one entry a family."""
     parts: dict[str, list[Measurements]] = {}
+    for rows in read_tables(folder, name):
+        parts.setdefault(rows.family, []).append(refuse_bad_rows(rows, device))
+    return [joined(rows) for rows in parts.values()]
+
+
+def read_tables(folder: Path, name: str) -> Iterator[Measurements]:
+    """The tables of the device folder `name` one by one, bad rows still in them."""
     for path in sorted((folder / "profiler" / "perf" / name).glob("*/*/bf16/tp*")):
         model, tp = MODELS.get(path.parts[-3]), int(path.name.removeprefix("tp"))
-        if model is None:
-            continue
-        label = f"llmservingsim {name} {path.parts[-3]} tp{tp}"
-        for rows in _read_folder(path, model, tp, label):
-            parts.setdefault(rows.family, []).append(refuse_bad_rows(rows, device))
-    return [joined(rows) for rows in parts.values()]
+        if model is not None:
+            yield from _read_folder(path, model, tp, f"llmservingsim {name} {path.parts[-3]} tp{tp}")
 
 
 def joined(parts: list[Measurements]) -> Measurements:

@@ -84,8 +84,10 @@ def read_columns(path: Path, needed: tuple[str, ...]) -> dict[str, list[str]]:
     return columns
 
 
-def numbers(column: list[str]) -> Array:
+def numbers(column: list[str] | Array) -> Array:
     """Text to floats; what is no number becomes NaN (and is refused later, with its line)."""
+    if isinstance(column, np.ndarray):
+        return column.astype(np.float64)
 
     def number(text: str) -> float:
         try:
@@ -96,22 +98,18 @@ def numbers(column: list[str]) -> Array:
     return np.array([number(text) for text in column], dtype=np.float64)
 
 
-def refuse_bad_rows(rows: Measurements, device: Device) -> Measurements:
+def refuse_bad_rows(rows: Measurements, device: Device | None) -> Measurements:
     """Drop rows that are not finite, not positive, or faster than the device's compute peak allows; name each.
 
-    Only compute is a hard limit: a small working set is read from cache, faster than memory.
+    Only compute is a hard limit: a small working set is read from cache, faster than memory. device None: not in the
+    catalogue, so there is no peak.
     """
-    from simtool.hardware.profile_choice import computes_in  # brings pydantic, which a GPU container may lack
-
     finite = np.isfinite(rows.seconds)
     for column in rows.dims.values():
         finite &= np.isfinite(column) & (column >= 0)
     positive = finite & (np.where(finite, rows.seconds, 1.0) > 0)
     safe = {name: np.where(positive, column, 1.0) for name, column in rows.dims.items()}
-    # attention over an FP8 cache may multiply in FP8, whatever its own law is fitted against
-    narrow = rows.family not in ("gemm", "moe") and "fp8" in device.flops
-    peak = device.peak_flops("fp8" if narrow else computes_in(rows.family, rows.dtype))
-    least = FAMILY_TERMS[rows.family].work(safe, rows.dtype).flops / (FASTER_THAN_PEAK * peak)
+    least = _least_seconds(rows, safe, device)
     possible = positive & (np.where(positive, rows.seconds, np.inf) >= least)
     refused = []
     for index in np.flatnonzero(~possible):
@@ -124,3 +122,15 @@ def refuse_bad_rows(rows: Measurements, device: Device) -> Measurements:
         refused.append(Refusal(line=int(rows.lines[index]), reason=reason))
     kept = rows.take(np.flatnonzero(possible))
     return replace(kept, refused=(*rows.refused, *refused))
+
+
+def _least_seconds(rows: Measurements, dims: Mapping[str, Array], device: Device | None) -> Array:
+    """Seconds of the rows' arithmetic at FASTER_THAN_PEAK; 0 where the device or the family has no such limit."""
+    if device is None or rows.family not in FAMILY_TERMS:
+        return np.zeros(len(rows.seconds))
+    from simtool.hardware.profile_choice import computes_in  # brings pydantic, which a GPU container may lack
+
+    # attention over an FP8 cache may multiply in FP8, whatever its own law is fitted against
+    narrow = rows.family not in ("gemm", "moe") and "fp8" in device.flops
+    peak = device.peak_flops("fp8" if narrow else computes_in(rows.family, rows.dtype))
+    return FAMILY_TERMS[rows.family].work(dims, rows.dtype).flops / (FASTER_THAN_PEAK * peak)

@@ -27,11 +27,15 @@ ELEMENTWISE = ("input_layernorm", "attn_rope", "mlp_act", "add")
 def read_device(folder: Path, name: str, device: Device) -> list[Measurements]:
     """The "gemm" and "elementwise" rows of a device (a folder name of DEVICES), bad rows refused."""
     parts: dict[str, list[Measurements]] = {}
-    for path in sorted((folder / "data" / "profiling" / "compute" / name).glob("*/*/mlp.csv.gz")):
-        label = f"vidur {name} {path.parts[-2]}"
-        for rows in _read_table(path, label):
-            parts.setdefault(rows.family, []).append(refuse_bad_rows(rows, device))
+    for rows in read_layers(folder / "data" / "profiling" / "compute" / name):
+        parts.setdefault(rows.family, []).append(refuse_bad_rows(rows, device))
     return [joined(rows) for rows in parts.values()]
+
+
+def read_layers(folder: Path) -> Iterator[Measurements]:
+    """The layers of every model under a device's folder one by one, bad rows still in them."""
+    for path in sorted([*folder.glob("*/*/mlp.csv"), *folder.glob("*/*/mlp.csv.gz")]):
+        yield from _read_table(path, f"vidur {folder.name} {path.parts[-2]}")
 
 
 def _read_table(path: Path, label: str) -> Iterator[Measurements]:
