@@ -1,0 +1,81 @@
+"""Cell: the points of one family and dtype, and which of them comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simtool.calibration.points import KernelPoint, TimedPoint
+from simtool.calibration.profiling.bench import Extra
+
+REPEAT_EVERY = 10  # a tenth of the points are measured a second time, to know the noise
+ADAPT_FROM, ADAPT_EVERY = 20, 3  # once the space is filled roughly, every third point goes where the fit is unsure
+
+MostUncertain = Callable[[Sequence[KernelPoint], Sequence[TimedPoint]], KernelPoint]
+
+
+@dataclass(slots=True, kw_only=True)
+class Cell:
+    """What was measured of one family and dtype (mutable: it grows). candidates: in the order to measure them.
+
+    weight: its share of the budget, relative to other cells. spent_s: the time it took so far.
+    """
+
+    name: str
+    weight: float
+    candidates: Sequence[KernelPoint]
+    timed: list[TimedPoint] = field(default_factory=list)
+    done: set[object] = field(default_factory=set)
+    repeated: set[object] = field(default_factory=set)
+    spent_s: float = 0.0
+
+    def record(self, row: TimedPoint, cost_s: float) -> None:
+        """Note a measured point: a second row of the same point is its repeat."""
+        (self.repeated if row.point.key in self.done else self.done).add(row.point.key)
+        self.timed.append(row)
+        self.spent_s += cost_s
+
+    def give_up(self, key: object, cost_s: float) -> None:
+        """Note a point that cannot be measured."""
+        self.done.add(key)
+        self.spent_s += cost_s
+
+    def next_point(self, random: np.random.Generator, most_uncertain: MostUncertain | None) -> KernelPoint | None:
+        """A repeat, a point where the fit is unsure, or the next of the design; None when all are measured."""
+        count = len(self.timed)
+        if count % REPEAT_EVERY == REPEAT_EVERY - 1:
+            once = [p for p in self.candidates if p.key not in self.repeated and self._has(p)]
+            if once:
+                return once[int(random.integers(len(once)))]
+        left = [p for p in self.candidates if p.key not in self.done]
+        if not left:
+            return None
+        if most_uncertain is not None and count >= ADAPT_FROM and count % ADAPT_EVERY == 0:
+            return most_uncertain(left, self.timed)
+        return left[0]
+
+    @property
+    def mean_cost_s(self) -> float:
+        """Seconds that a point took on average; 0 before the first."""
+        return self.spent_s / len(self.timed) if self.timed else 0.0
+
+    def _has(self, point: KernelPoint) -> bool:
+        return any(row.point.key == point.key for row in self.timed)
+
+
+@dataclass(slots=True, kw_only=True)
+class ExtraGroup:
+    """Measurements of one group that are still to be made (mutable: it shrinks). weight, spent_s: as of a Cell."""
+
+    name: str
+    weight: float
+    pending: list[Extra]
+    made: int = 0
+    spent_s: float = 0.0
+
+    @property
+    def mean_cost_s(self) -> float:
+        """Seconds that one took on average; 0 before the first."""
+        return self.spent_s / self.made if self.made else 0.0

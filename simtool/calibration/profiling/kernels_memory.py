@@ -1,0 +1,66 @@
+"""Kernels that only move memory. Their dim is the bytes read and written by the passes that plain torch makes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from simtool.calibration.points import KernelPoint
+from simtool.calibration.profiling.arena import Arena
+from simtool.calibration.profiling.clock import Call, MakeCall
+
+# The rotary head; shapes.py gives widths of whole heads.
+ROPE_HEAD = 128
+
+
+def elementwise(arena: Arena, point: KernelPoint) -> MakeCall:
+    """The kernel that the point names, on `tokens` rows of `width`."""
+    tokens, width, dtype = int(point.detail["tokens"]), int(point.detail["width"]), point.dtype
+
+    def make() -> Call:
+        if point.kernel == "silu_mul":
+            gate_up = arena.take(dtype, tokens, 2 * width)
+            return lambda: F.silu(gate_up[:, :width]) * gate_up[:, width:]
+        x = arena.take(dtype, tokens, width)
+        if point.kernel == "residual_add":
+            other = arena.take(dtype, tokens, width)
+            return lambda: torch.add(x, other)
+        if point.kernel == "rope":
+            turn = arena.take(dtype, 2, tokens, 1, ROPE_HEAD // 2)
+            heads = x.view(tokens, -1, ROPE_HEAD)
+            return lambda: rotated(heads, turn[0], turn[1])
+        weight = arena.take(dtype, width)
+        if point.kernel == "rms_norm":
+            return lambda: F.rms_norm(x, (width,), weight)
+        return lambda: F.layer_norm(x, (width,), weight)
+
+    return make
+
+
+def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding of [tokens, heads, d]: the halves of d are the two coordinates."""
+    left, right = x.chunk(2, dim=-1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+
+
+def embedding(arena: Arena, point: KernelPoint) -> MakeCall:
+    """Random rows of a table."""
+    tokens, width, rows = (int(point.detail[name]) for name in ("tokens", "width", "rows"))
+
+    def make() -> Call:
+        table = arena.take(point.dtype, rows, width)
+        chosen = torch.randint(0, rows, (tokens,), device=arena.device)
+        return lambda: F.embedding(chosen, table)
+
+    return make
+
+
+def sampling(arena: Arena, point: KernelPoint) -> MakeCall:
+    """Probabilities of bf16 logits in fp32, and the likeliest token."""
+    tokens, width = int(point.detail["tokens"]), int(point.detail["width"])
+
+    def make() -> Call:
+        logits = arena.take("bf16", tokens, width)
+        return lambda: torch.softmax(logits.float(), dim=-1).argmax(dim=-1)
+
+    return make
