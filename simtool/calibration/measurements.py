@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,8 @@ class Refusal:
 class Measurements:
     """Columns of N kernel calls of one family and dtype on one device.
 
-    dims as simtool.models.operators names them; seconds [N]; lines [N]: where each row stood in the table.
+    dims as simtool.models.operators names them; seconds [N]; lines [N]: where each row stood in the table. spread [N]:
+    relative interquartile range of a row's repeats (0 where the source gives one number).
     """
 
     family: str
@@ -44,6 +45,11 @@ class Measurements:
     table: str
     kernels: tuple[str, ...]
     refused: tuple[Refusal, ...] = ()
+    spread: Array = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        if not len(self.spread):
+            object.__setattr__(self, "spread", np.zeros(len(self.seconds)))
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Measurements:
         """The same with only `rows`."""
@@ -56,6 +62,7 @@ class Measurements:
             table=self.table,
             kernels=self.kernels,
             refused=self.refused,
+            spread=self.spread[rows],
         )
 
 
