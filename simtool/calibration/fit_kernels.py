@@ -17,18 +17,14 @@ import numpy as np
 from simtool.calibration import llmservingsim, vidur
 from simtool.calibration.aiconfigurator import SYSTEMS, find_tables, read_table
 from simtool.calibration.aiconfigurator_mla import gemm_by, read_modules, with_absorbed
-from simtool.calibration.fit_family import INTERVAL, FittedFamily, fit_family
+from simtool.calibration.fit_profile import FittedTable, error_line, fit_table, profile_table, write_profile
+from simtool.calibration.measured_set import MeasuredSet
 from simtool.calibration.measurements import Measurements
+from simtool.calibration.peaks import peaks_of
 from simtool.errors import InputError, SimtoolError
 from simtool.hardware.device import Device, load_device
-from simtool.hardware.profile_choice import computes_in
-from simtool.hardware.profile_file import (
-    FitEntry,
-    LawEntry,
-    ProfileEntry,
-    load_shipped_profiles,
-    profile_bytes,
-)
+from simtool.hardware.kernel_profile import INTERVAL
+from simtool.hardware.profile_file import load_shipped_profiles
 
 SEED = 20260821
 LIBRARIES = ("vllm", "sglang", "trtllm")
@@ -44,67 +40,39 @@ COMMAND = "python -m simtool.calibration.fit_kernels --data ../shared/data --out
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """A fit with the rows it came from, before it is stored."""
+    """A fitted table of one device and library."""
 
     device: Device
     library: str
-    rows: Measurements
-    fit: FittedFamily
-    note: str = ""
+    table: FittedTable
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Family and dtype."""
+        return self.table.rows.family, self.table.rows.dtype
 
 
 def fit_rows(device: Device, library: str, rows: Measurements) -> Fitted:
     """Fit one family and dtype of one device and library."""
-    peak = device.peak_flops(computes_in(rows.family, rows.dtype))
-    fit = fit_family(rows, peak, device.hbm_bytes_per_s, SEED)
-    return Fitted(device=device, library=library, rows=rows, fit=fit)
+    return Fitted(device=device, library=library, table=fit_table(rows, peaks_of(device.name, ()), SEED))
 
 
-def transfer_interval(fitted: Fitted, others: Iterable[Fitted]) -> np.ndarray:
-    """80% log interval of carrying `fitted` to the other devices' rows by specification ratios (leave one device out).
-
-    The law's own error where no other device has the family.
+def with_transfer(fitted: Fitted, others: Iterable[Fitted]) -> FittedTable:
+    """The table with the 90% log interval of carrying its fit to the other devices' rows by specification ratios (leave
+    one device out). The law's own error, widened, where no other device has the family.
     """
-    errors = []
+    fit, errors = fitted.table.fit, []
     for other in others:
-        same = (other.rows.family, other.rows.dtype) == (fitted.rows.family, fitted.rows.dtype)
-        if not same or other.device.name == fitted.device.name:
+        if other.key != fitted.key or other.device.name == fitted.device.name:
             continue
-        moved = replace(
-            fitted.fit, peak_flops=other.fit.peak_flops, bandwidth_bytes_per_s=other.fit.bandwidth_bytes_per_s
-        )
-        errors.append(np.log(other.rows.seconds) - moved.log_seconds(other.rows))
-    if not errors:
-        wide = fitted.fit.law_interval
-        return np.array([min(wide[0], np.log(0.6)), max(wide[1], np.log(1.8))])
-    return np.quantile(np.concatenate(errors), INTERVAL)
-
-
-def entry_of(fitted: Fitted, others: Sequence[Fitted]) -> FitEntry:
-    """A fit as it is stored."""
-    law = fitted.fit.law
-    return FitEntry(
-        family=fitted.rows.family,
-        dtype=fitted.rows.dtype,
-        peak_flops=fitted.fit.peak_flops,
-        table=fitted.rows.table,
-        kernels=list(fitted.rows.kernels),
-        note=fitted.note,
-        refused_rows=len(fitted.rows.refused),
-        law=LawEntry(
-            launch_s=law.launch_s,
-            compute_efficiency=law.compute_efficiency,
-            memory_efficiency=law.memory_efficiency,
-            exponent=law.exponent,
-            item_s=law.item_s,
-            serial_efficiency=law.serial_efficiency,
-        ),
-        residual=fitted.fit.residual,
-        log_interval=fitted.fit.intervals.tolist(),
-        law_log_interval=[round(float(v), 4) for v in fitted.fit.law_interval],
-        transfer_log_interval=[round(float(v), 4) for v in transfer_interval(fitted, others)],
-        errors=fitted.fit.errors,
-    )
+        there = other.table
+        moved = replace(fit, peak_flops=there.fit.peak_flops, bandwidth_bytes_per_s=there.fit.bandwidth_bytes_per_s)
+        errors.append(np.log(there.rows.seconds) - moved.log_seconds(there.rows))
+    if errors:
+        low, high = np.quantile(np.concatenate(errors), INTERVAL)
+    else:
+        low, high = np.minimum(fit.law_interval[0], np.log(0.55)), np.maximum(fit.law_interval[1], np.log(2.0))
+    return replace(fitted.table, transfer=(float(low), float(high)))
 
 
 def fit_all(data: Path) -> list[Fitted]:
@@ -116,9 +84,10 @@ def fit_all(data: Path) -> list[Fitted]:
 
 
 def _reported(fitted: Fitted) -> Fitted:
-    for refusal in fitted.rows.refused[:2]:
-        print(f"{fitted.rows.table}: line {refusal.line} refused: {refusal.reason}", file=sys.stderr)
-    print(_line(fitted), file=sys.stderr, flush=True)
+    rows = fitted.table.rows
+    for refusal in rows.refused[:2]:
+        print(f"{rows.table}: line {refusal.line} refused: {refusal.reason}", file=sys.stderr)
+    print(f"{fitted.device.name}/{fitted.library}/{error_line(fitted.table)}", file=sys.stderr, flush=True)
     return fitted
 
 
@@ -131,14 +100,13 @@ def with_modules(fits: Sequence[Fitted], data: Path) -> list[Fitted]:
     for system, name in SYSTEMS.items():
         device = load_device(name)
         for library in LIBRARIES:
-            here = [f for f in fits if (f.device.name, f.library, f.rows.family) == (name, library, "gemm")]
-            for clock in [gemm_by(f.fit.log_seconds) for f in here if f.rows.dtype == "bf16"]:
+            here = [f for f in fits if (f.device.name, f.library, f.key) == (name, library, ("gemm", "bf16"))]
+            for clock in [gemm_by(f.table.fit.log_seconds) for f in here]:
                 tables = read_modules(data / "aiconfigurator", system, library, device, clock)
                 fitted = [_reported(fit_rows(device, library, rows)) for rows in tables]
-                found += [f for f in fitted if f.fit.errors.held_out_median <= CLEAR_MODULE]
-    better = {(f.device.name, f.library, f.rows.family, f.rows.dtype) for f in found}
-    kept = [f for f in fits if (f.device.name, f.library, f.rows.family, f.rows.dtype) not in better]
-    return kept + found
+                found += [f for f in fitted if f.table.fit.errors.held_out_median <= CLEAR_MODULE]
+    better = {(f.device.name, f.library, f.key) for f in found}
+    return [f for f in fits if (f.device.name, f.library, f.key) not in better] + found
 
 
 def all_measurements(data: Path) -> Iterator[tuple[Device, str, Measurements]]:
@@ -167,22 +135,15 @@ def replace_host_bound(fits: Sequence[Fitted]) -> list[Fitted]:
     """
     kept = []
     for fitted in fits:
-        key = (fitted.device.name, fitted.rows.family, fitted.rows.dtype)
-        same = [f for f in fits if (f.device.name, f.rows.family, f.rows.dtype) == key]
-        best = min(same, key=lambda f: f.fit.law.launch_s)
-        if fitted.fit.law.launch_s > HOST_BOUND * best.fit.law.launch_s:
-            floor = 1e6 * fitted.fit.law.launch_s
-            note = f"{fitted.library}'s own table is host-bound ({floor:.0f} us a launch), {best.library}'s used"
-            kept.append(replace(best, library=fitted.library, note=note))
+        same = [f for f in fits if (f.device.name, f.key) == (fitted.device.name, fitted.key)]
+        best = min(same, key=lambda f: f.table.fit.law.launch_s)
+        launch = fitted.table.fit.law.launch_s
+        if launch > HOST_BOUND * best.table.fit.law.launch_s:
+            note = f"{fitted.library}'s own table is host-bound ({1e6 * launch:.0f} us a launch), {best.library}'s used"
+            kept.append(replace(fitted, table=replace(best.table, note=note)))
         else:
             kept.append(fitted)
     return kept
-
-
-def _line(fitted: Fitted) -> str:
-    e = fitted.fit.errors
-    name = f"{fitted.device.name}/{fitted.library}/{fitted.rows.family}/{fitted.rows.dtype}"
-    return f"{name}: held out {100 * e.held_out_median:.1f}% median, {100 * e.held_out_p95:.1f}% p95"
 
 
 def write_profiles(fits: Sequence[Fitted], out: Path) -> list[Path]:
@@ -191,22 +152,24 @@ def write_profiles(fits: Sequence[Fitted], out: Path) -> list[Path]:
     written = []
     for device, library in sorted({(f.device.name, f.library) for f in fits}):
         own = [f for f in fits if (f.device.name, f.library) == (device, library)]
-        entry = ProfileEntry(
-            schema_version=1,
+        measured = MeasuredSet(
             device=device,
             library=library,
-            bandwidth_bytes_per_s=own[0].device.hbm_bytes_per_s,
+            version=_versions(own),
             source=SOURCES,
             licence="Apache-2.0 and MIT, as each source",
-            command=COMMAND,
-            fits=[entry_of(fitted, [f for f in fits if f.library == library]) for fitted in own],
         )
+        tables = [with_transfer(fitted, [f for f in fits if f.library == library]) for fitted in own]
         path = out / f"{device}__{library}.json.gz"
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(profile_bytes(entry))
-        partial.replace(path)
+        write_profile(profile_table(measured, tables, command=COMMAND), path)
         written.append(path)
     return written
+
+
+def _versions(fits: Sequence[Fitted]) -> str:
+    """The library versions that the tables name (the last part of their names), newest table first."""
+    names = {f.table.rows.table.rsplit("__", 1)[-1] for f in fits if "__" in f.table.rows.table}
+    return ", ".join(sorted(names, reverse=True))
 
 
 def report_lines() -> list[str]:
@@ -218,11 +181,9 @@ def report_lines() -> list[str]:
         for fit in profile.fits.values():
             e = fit.errors
             shares = (e.in_sample_median, e.in_sample_p95, e.held_out_median, e.held_out_p95, e.law_only_median)
-            row = (
-                f"{fit.device:13}{fit.library:8}{fit.family:18}{fit.dtype:10}{e.in_sample_points + e.held_out_points:7}"
-            )
+            row = f"{fit.device:13}{fit.library:8}{fit.family:18}{fit.dtype:10}{e.in_sample_points:7}"
             row += "".join(f"{100 * share:7.1f}%" for share in shares)
-            lines.append(f"{row}{100 * e.coverage_80:6.0f}%  {fit.table[:60]}")
+            lines.append(f"{row}{100 * e.coverage_90:6.0f}%  {fit.table[:60]}")
     return lines
 
 

@@ -11,41 +11,9 @@ from dataclasses import dataclass, field
 
 from simtool.calibration.collective_samples import Samples
 from simtool.calibration.measurements import Measurements
+from simtool.hardware.kernel_profile import Contention, HostTime
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contention:
-    """Two workloads on two streams at once, and each alone. Seconds for one pass of each while the other kept running.
-
-    first, second: what ran, as "gemm", "hbm_copy", "h2d", "d2h", "all_reduce".
-    """
-
-    first: str
-    second: str
-    first_alone_s: float
-    second_alone_s: float
-    first_together_s: float
-    second_together_s: float
-
-    @property
-    def first_keeps(self) -> float:
-        """Fraction of its lone speed that `first` keeps, in (0, 1]."""
-        return min(1.0, self.first_alone_s / self.first_together_s)
-
-    @property
-    def second_keeps(self) -> float:
-        """Fraction of its lone speed that `second` keeps, in (0, 1]."""
-        return min(1.0, self.second_alone_s / self.second_together_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostTime:
-    """Time that the host spends, as "eager_launch" (one kernel launch), "graph_launch" (one kernel of a replayed CUDA
-    graph), "graph_replay" (starting one), "synchronize". spread: relative interquartile range of the repeats."""
-
-    name: str
-    seconds: float
-    spread: float
+__all__ = ["Contention", "HostTime", "MeasuredSet"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simtool.hardware.fitted_residual import SeparableResidual
+from simtool.hardware.fitted_residual import FACTOR_SCALE, SeparableResidual
 
 Array = NDArray[np.float64]
 
@@ -100,3 +100,12 @@ def _balance(factors: list[Array]) -> None:
     scale = np.exp(np.log(norms).mean(axis=0)) / norms
     for d, factor in enumerate(factors):
         factors[d] = factor * scale[d]
+
+
+def rounded_residual(residual: SeparableResidual) -> SeparableResidual:
+    """The residual rounded as it is stored: knots to four decimals, factors to multiples of FACTOR_SCALE."""
+    return SeparableResidual(
+        knots=tuple(np.round(knots, 4) for knots in residual.knots),
+        factors=tuple(np.round(factor / FACTOR_SCALE) * FACTOR_SCALE for factor in residual.factors),
+        limit=round(residual.limit, 3),
+    )

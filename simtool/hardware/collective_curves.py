@@ -68,11 +68,12 @@ def load_curves(device: str) -> CurveSet:
         device=table["device"],
         link=Link(**table["link"]),
         command=table["command"],
-        curves=tuple(_curve(entry, filename) for entry in table["curves"]),
+        curves=tuple(curve_of(entry, filename) for entry in table["curves"]),
     )
 
 
-def _curve(entry: dict[str, Any], filename: str) -> Curve:
+def curve_of(entry: dict[str, Any], filename: str) -> Curve:
+    """The curve in the JSON object `entry`; `filename` is for messages. InputError where it does not increase."""
     knots = np.asarray(entry["knot_bytes"], dtype=np.float64)
     excess = np.asarray(entry["excess_us"], dtype=np.float64) * 1e-6
     ordered = knots.shape == excess.shape and knots.size > 1 and (np.diff(knots) > 0).all()

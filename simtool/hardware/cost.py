@@ -18,7 +18,7 @@ Provenance = Literal["measured", "interpolated", "transferred", "roofline"]
 class Cost:
     """One operator's price, arrays of shape [b], for a single call.
 
-    seconds: the prediction; lower and upper: its 80% interval. roofline_s: max of the specification's compute, memory
+    seconds: the prediction; lower and upper: its 90% interval. roofline_s: max of the specification's compute, memory
     and link times (the floor). provenance: the weakest kind of evidence used. source: profile name or rule.
     """
 

@@ -15,9 +15,10 @@ from simtool.hardware.cost import Cost, Provenance
 from simtool.hardware.device import Device, load_device
 from simtool.hardware.fitted_residual import TOLERATED_OCTAVES
 from simtool.hardware.fitted_work import FAMILY_TERMS, STORED_BYTES, Dims
+from simtool.hardware.kernel_profile import FamilyFit, KernelProfile
 from simtool.hardware.profile_choice import Choice, choose, computes_in
-from simtool.hardware.profile_file import FamilyFit, KernelProfile, load_shipped_profiles
-from simtool.hardware.roofline import RooflineLaw, Work, floor_seconds
+from simtool.hardware.profile_file import load_shipped_profiles
+from simtool.hardware.roofline import RooflineLaw, Work, floor_seconds, regimes
 from simtool.models.operators import Operator
 
 Array = NDArray[np.float64]
@@ -58,7 +59,7 @@ class FittedCostModel:
     choices: dict[tuple[str, str], Choice | None] = field(default_factory=dict, compare=False)
 
     def price(self, operator: Operator) -> Cost:
-        """Seconds a call of `operator`, for its whole column [b], with its 80% interval. 0 s where nothing is done."""
+        """Seconds a call of `operator`, for its whole column [b], with its 90% interval. 0 s where nothing is done."""
         if operator.family == "collective":
             return self.collectives.price_operator(operator)
         cost = self._kernel(operator)
@@ -96,9 +97,9 @@ class FittedCostModel:
         work = terms.work(dims, choice.stored)
         peak, bandwidth = self._rates(choice)
         seconds = fit.law.seconds(work, peak, bandwidth)
-        outside = np.full(len(seconds), np.inf)
+        outside, deviation = np.full(len(seconds), np.inf), np.ones(len(seconds))
         if fit.residual is not None:
-            correction, outside = fit.residual.evaluate(terms.features(dims))
+            correction, deviation, outside = fit.residual.evaluate(terms.features(dims))
             if choice.same_device or fit.family not in MEMORY_BOUND:  # a cache's share is the device's own
                 seconds = seconds * np.exp(correction)
         if fit.family not in MEMORY_BOUND or not choice.same_device:
@@ -106,7 +107,7 @@ class FittedCostModel:
         seconds = seconds * launches
         busy = seconds > 0
         beyond = np.maximum(outside - TOLERATED_OCTAVES, 0.0) * busy
-        low, high = _interval(fit, work, peak, bandwidth, beyond, widen=not choice.own)
+        low, high = _interval(fit, regimes(fit.law, work, peak, bandwidth), deviation, beyond, widen=not choice.own)
         kind: Provenance = "interpolated" if choice.own and operator.family != "recurrent" else "transferred"
         if bool(np.any(beyond > 0)):
             kind = "roofline"
@@ -177,24 +178,15 @@ def _float_dims(operator: Operator, launches: int) -> Dims:
 
 
 def _interval(
-    fit: FamilyFit, work: Work, peak: float, bandwidth: float, beyond: Array, *, widen: bool
+    fit: FamilyFit, regime: NDArray[np.intp], deviation: Array, beyond: Array, *, widen: bool
 ) -> tuple[Array, Array]:
-    """Log ends of the 80% interval, [b]: held-out quantiles of the regime each entry is in, wider beyond the table."""
-    regime = regimes(fit.law, work, peak, bandwidth)
-    low, high = fit.intervals[regime, 0], fit.intervals[regime, 1]
+    """Log ends of the 90% interval, [b]: held-out quantiles of the regime each entry is in, in the residual's own
+    deviations, wider beyond the calibrated box."""
+    low, high = fit.intervals[regime, 0] * deviation, fit.intervals[regime, 1] * deviation
     if widen:
         low, high = np.minimum(low, fit.transfer_interval[0]), np.maximum(high, fit.transfer_interval[1])
     reach = np.minimum(beyond, 3.0)  # the law's own error once for each octave beyond, three at most
     return low + reach * fit.law_interval[0], high + reach * fit.law_interval[1]
-
-
-def regimes(law: RooflineLaw, work: Work, peak: float, bandwidth: float) -> NDArray[np.intp]:
-    """Index into profile_file.REGIMES of the law's largest term, [b]."""
-    flops, moved = np.broadcast_arrays(work.flops, work.hbm_bytes)
-    launch = np.full(flops.shape, law.launch_s)
-    memory = moved / (law.memory_efficiency * bandwidth)
-    compute = flops / (law.compute_efficiency * peak)
-    return np.asarray(np.stack([launch, memory, compute]).argmax(axis=0))
 
 
 def load_cost_model(device: Device, cluster: NodeGroup, library: str) -> FittedCostModel:

@@ -4,7 +4,7 @@
 
 (Beylkin, Mohlenkamp, "Algorithms for numerical analysis in high dimensions", 2005.) It keeps sharp one-dimensional
 structure, such as the tile steps of a GEMM in m, that a stationary Gaussian process of the same size blurs. Outside
-the knots the edge value is held and fades to zero, so that the law alone prices what was never measured.
+the knots the edge value is held: the last efficiency.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Octaves outside the calibrated box after which the residual has faded to 1/e, and beyond which a price counts as
-# extrapolated. A choice, not a measurement: two octaves is the typical knot spacing of the imported tables.
-FADE_OCTAVES = 4.0
+# Octaves outside the calibrated box beyond which a price counts as extrapolated. A choice, not a measurement: two
+# octaves is the typical knot spacing of the imported tables.
 TOLERATED_OCTAVES = 1.0
+FACTOR_SCALE = 1e-3  # factors are stored as integers of this unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +33,15 @@ class SeparableResidual:
     factors: tuple[Array, ...]
     limit: float
 
-    def evaluate(self, features: Array) -> tuple[Array, Array]:
-        """features [b, F] -> (log residual [b], octaves outside the calibrated box [b])."""
+    def evaluate(self, features: Array) -> tuple[Array, Array, Array]:
+        """features [b, F] -> (log residual, deviation: 1, octaves outside the calibrated box), each [b]."""
         rank = self.factors[0].shape[1]
         product = np.ones((len(features), rank))
         outside = np.zeros(len(features))
         for column, knots, factor in zip(features.T, self.knots, self.factors, strict=True):
             product *= _interpolate(column, knots, factor)
             outside = np.maximum(outside, np.maximum(knots[0] - column, column - knots[-1]))
-        fade = np.exp(-np.square(np.maximum(outside, 0.0) / FADE_OCTAVES))
-        return np.clip(product.sum(axis=1), -self.limit, self.limit) * fade, outside
+        return np.clip(product.sum(axis=1), -self.limit, self.limit), np.ones(len(features)), outside
 
 
 def _interpolate(column: Array, knots: Array, factor: Array) -> Array:

@@ -194,8 +194,16 @@ def _moe_features(dims: Dims) -> Array:
     return _columns(dims["tokens"], per_expert, local, dims["inter"] / dims["moe_tp"], dims["hidden"])
 
 
+GEMM_TILE, GEMM_ALIGNMENT = 128.0, 16  # rows of the usual thread-block tile; elements of a 16-byte fp8 load
+
+
 def _gemm_features(dims: Dims) -> Array:
-    return _columns(dims["m"], dims["n"], dims["k"])
+    """Beside m, n, k what makes kernels jump: rows of the last tile that are padding (read as m over its tiles) and the
+    largest power of two that divides m, since kernels for aligned m are others than those for odd m."""
+    m = np.maximum(np.asarray(dims["m"], dtype=np.float64), 1.0)
+    aligned = np.gcd(np.round(m).astype(np.int64), GEMM_ALIGNMENT)
+    filled = m / (GEMM_TILE * np.ceil(m / GEMM_TILE))
+    return _columns(dims["m"], dims["n"], dims["k"], aligned.astype(np.float64), filled)
 
 
 def elementwise_work(dims: Dims, dtype: str) -> Work:  # noqa: ARG001 - the bytes are counted already
@@ -203,9 +211,13 @@ def elementwise_work(dims: Dims, dtype: str) -> Work:  # noqa: ARG001 - the byte
     return Work(flops=0.0 * dims["bytes"], hbm_bytes=dims["bytes"])
 
 
+BYTES = FamilyTerms(names=("bytes",), work=elementwise_work, features=lambda dims: _columns(dims["bytes"]))
+
 FAMILY_TERMS: Mapping[str, FamilyTerms] = {
-    "elementwise": FamilyTerms(names=("bytes",), work=elementwise_work, features=lambda dims: _columns(dims["bytes"])),
-    "gemm": FamilyTerms(names=("m", "n", "k"), work=gemm_work, features=_gemm_features),
+    "elementwise": BYTES,
+    "embedding": BYTES,
+    "sampling": BYTES,
+    "gemm": FamilyTerms(names=("m", "n", "k", "m_aligned", "m_filled"), work=gemm_work, features=_gemm_features),
     "moe": FamilyTerms(
         names=("tokens", "tokens_per_expert", "local_experts", "local_inter", "hidden"),
         work=moe_work,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from simtool.hardware.device import Device
-from simtool.hardware.profile_file import FamilyFit, KernelProfile
+from simtool.hardware.kernel_profile import FamilyFit, KernelProfile
 
 # Formats of the same storage width whose kernels do the same work; the first with a fit is used.
 SAME_WIDTH: Mapping[str, tuple[str, ...]] = {

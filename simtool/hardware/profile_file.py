@@ -1,147 +1,145 @@
-"""Kernel profiles: the fitted numbers that `simtool.calibration.fit_kernels` writes, as gzip JSON in `profiles/`."""
+"""Kernel profiles as files: JSON, plain or gzip, with a checksum. Fitted by `simtool.calibration`, loaded without
+executing anything."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simtool.errors import InputError
-from simtool.hardware.fitted_residual import SeparableResidual
+from simtool.hardware.collective_curves import curve_of
+from simtool.hardware.fitted_process import GaussianProcess
+from simtool.hardware.fitted_residual import FACTOR_SCALE, SeparableResidual
+from simtool.hardware.fitted_work import FAMILY_TERMS
+from simtool.hardware.kernel_profile import (
+    REGIMES,
+    Contention,
+    FamilyFit,
+    FitErrors,
+    HostTime,
+    KernelProfile,
+    PointColumns,
+)
 from simtool.hardware.roofline import RooflineLaw
 
-MAX_PROFILE_BYTES = 20_000_000  # unpacked; a shipped profile takes well under 1 MB
-FACTOR_SCALE = 1e-3  # residual factors are stored as integers of this unit
-REGIMES = ("launch", "memory", "compute")  # which term of the law is largest
+if TYPE_CHECKING:
+    from simtool.hardware.profile_entries import FitEntry, PointsEntry, ProfileEntry, SeparableEntry
+
+MAX_PROFILE_BYTES = 50_000_000  # unpacked; a shipped profile takes well under 1 MB
+MOST_PROCESS_POINTS = 2_000  # a process is inverted when it is loaded
+_HINT = "calibrate or fit it again (simtool calibrate)"
 
 
-class LawEntry(BaseModel):
-    """RooflineLaw as stored."""
-
-    model_config = ConfigDict(extra="forbid", strict=False)
-    launch_s: float = Field(ge=0, lt=1)
-    compute_efficiency: float = Field(gt=0, le=2)
-    memory_efficiency: float = Field(gt=0, le=4)
-    exponent: float = Field(ge=1, le=64)
-    item_s: float = Field(default=0.0, ge=0, lt=1)
-    serial_efficiency: float = Field(default=1.0, gt=0, le=8)
+def checksum(table: Mapping[str, Any]) -> str:
+    """SHA-256 of the profile's JSON without its checksum, keys sorted, no spaces."""
+    rest = {key: value for key, value in table.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-class ResidualEntry(BaseModel):
-    """SeparableResidual as stored: knots in log2, factors as integers of FACTOR_SCALE."""
-
-    model_config = ConfigDict(extra="forbid")
-    knots: list[list[float]]
-    factors: list[list[int]]
-    rank: int = Field(ge=1, le=64)
-    limit: float = Field(ge=0, le=20)
-
-
-class ErrorsEntry(BaseModel):
-    """Relative errors |predicted / measured - 1|; held_out rows are whole shapes the fit never saw."""
-
-    model_config = ConfigDict(extra="forbid")
-    in_sample_points: int
-    in_sample_median: float
-    in_sample_p95: float
-    held_out_points: int
-    held_out_median: float
-    held_out_p95: float
-    law_only_median: float
-    law_only_p95: float
-    coverage_80: float
-
-
-class FitEntry(BaseModel):
-    """One family and dtype: where the rows came from, the law, the residual, the errors, the interval."""
-
-    model_config = ConfigDict(extra="forbid")
-    family: str
-    dtype: str
-    peak_flops: float = Field(gt=0)
-    table: str
-    kernels: list[str]
-    note: str = ""
-    refused_rows: int
-    law: LawEntry
-    residual: ResidualEntry | None
-    log_interval: list[list[float]]  # [regime][10%, 90%] of log(measured / predicted), held out
-    law_log_interval: list[float]  # the same for the law alone
-    transfer_log_interval: list[float]  # the same when the law is carried over from another device by specification
-    errors: ErrorsEntry
-
-
-class ProfileEntry(BaseModel):
-    """One device and kernel library."""
-
-    model_config = ConfigDict(extra="forbid")
-    schema_version: int
-    device: str
-    library: str
-    bandwidth_bytes_per_s: float = Field(gt=0)
-    source: str
-    licence: str
-    command: str
-    fits: list[FitEntry]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FamilyFit:
-    """A fitted law with its residual. intervals: [regime, 2] log quantiles; law_interval: [2] without the residual;
-    transfer_interval: [2] when the fit is carried to another device."""
-
-    family: str
-    dtype: str
-    device: str
-    library: str
-    peak_flops: float
-    bandwidth_bytes_per_s: float
-    law: RooflineLaw
-    residual: SeparableResidual | None
-    intervals: np.ndarray
-    law_interval: np.ndarray
-    transfer_interval: np.ndarray
-    table: str
-    note: str
-    errors: ErrorsEntry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelProfile:
-    """All fits of a device and library: (family, dtype) -> fit."""
-
-    device: str
-    library: str
-    fits: Mapping[tuple[str, str], FamilyFit]
+def profile_bytes(table: Mapping[str, Any], *, packed: bool) -> bytes:
+    """The file content of a profile's JSON object, its checksum added: the same bytes for the same numbers."""
+    whole = {**table, "checksum": checksum(table)}
+    text = json.dumps(whole, indent=None if packed else 1, separators=(",", ":") if packed else None, allow_nan=False)
+    return gzip.compress(text.encode(), compresslevel=9, mtime=0) if packed else text.encode() + b"\n"
 
 
 def parse_profile(data: bytes, name: str) -> KernelProfile:
-    """The profile in gzip JSON bytes; `name` is for messages. InputError when it is not one."""
+    """The profile in JSON bytes, plain or gzip; `name` is for messages. InputError when it is not one."""
+    from pydantic import ValidationError
+
+    from simtool.hardware.profile_entries import SCHEMA_VERSION, ProfileEntry
+
+    table = _json_object(_unpacked(data, name), name)
+    if table.get("schema_version") != SCHEMA_VERSION:
+        found = table.get("schema_version")
+        raise InputError(name, f"has profile schema {found}, this version reads {SCHEMA_VERSION}", _HINT)
+    if table.get("checksum") != checksum(table):
+        raise InputError(name, "does not match its checksum: it was cut, damaged or edited", _HINT)
+    try:
+        entry = ProfileEntry.model_validate(table)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(name, f"is not a kernel profile: {where}: {first['msg']}", _HINT) from None
+    return _profile_of(entry, name)
+
+
+def _unpacked(data: bytes, name: str) -> bytes:
+    if data[:2] != b"\x1f\x8b":
+        if len(data) > MAX_PROFILE_BYTES:
+            raise InputError(name, "is larger than a profile can be", _HINT)
+        return data
     try:
         unpacker = zlib.decompressobj(wbits=31)
         text = unpacker.decompress(data, MAX_PROFILE_BYTES)
-        if not unpacker.eof:
-            raise InputError(name, "is cut short or unpacks to more than a profile can hold", "fit it again")
-        entry = ProfileEntry.model_validate_json(text)
-    except (zlib.error, ValidationError) as error:
-        raise InputError(name, f"is not a kernel profile: {error}", "fit it again with simtool.calibration") from None
-    if entry.schema_version != 1:
-        raise InputError(name, f"has profile schema {entry.schema_version}, this version reads 1", "fit it again")
-    fits = {(fit.family, fit.dtype): _fit_of(fit, entry, name) for fit in entry.fits}
-    return KernelProfile(device=entry.device, library=entry.library, fits=fits)
+    except zlib.error as error:
+        raise InputError(name, f"is not a kernel profile: {error}", _HINT) from None
+    if not unpacker.eof:
+        raise InputError(name, "is cut short or unpacks to more than a profile can hold", _HINT)
+    return text
 
 
-def _fit_of(fit: FitEntry, entry: ProfileEntry, name: str) -> FamilyFit:
+def _json_object(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(name, f"is not a kernel profile: {error}", _HINT) from None
+    if not isinstance(table, dict):
+        raise InputError(name, "is not a kernel profile: no JSON object", _HINT)
+    return table
+
+
+def _profile_of(entry: ProfileEntry, name: str) -> KernelProfile:
+    kept = [(fit, _points_of(fit.points, f"{name}: {fit.family}/{fit.dtype}")) for fit in entry.fits if fit.points]
+    points = {(fit.family, fit.dtype): columns for fit, columns in kept}
+    return KernelProfile(
+        device=entry.device,
+        library=entry.library,
+        version=entry.version,
+        source=entry.source,
+        licence=entry.licence,
+        command=entry.command,
+        machine=entry.machine,
+        fits={(fit.family, fit.dtype): _fit_of(fit, entry, points, name) for fit in entry.fits},
+        points=points,
+        curves=tuple(curve_of(curve.model_dump(), name) for curve in entry.curves),
+        copies=tuple(curve_of(curve.model_dump(), name) for curve in entry.copies),
+        contention=tuple(Contention(**pair.model_dump()) for pair in entry.contention),
+        host=tuple(HostTime(**time.model_dump()) for time in entry.host),
+    )
+
+
+def _points_of(entry: PointsEntry, name: str) -> PointColumns:
+    dims = {key: np.array(column, dtype=np.float64) for key, column in entry.dims.items()}
+    if {len(column) for column in dims.values()} | {len(entry.spread)} != {len(entry.seconds)}:
+        raise InputError(name, "the columns of its points differ in length", _HINT)
+    return PointColumns(dims=dims, seconds=np.array(entry.seconds), spread=np.array(entry.spread))
+
+
+def _fit_of(fit: FitEntry, entry: ProfileEntry, points: Mapping[tuple[str, str], PointColumns], name: str) -> FamilyFit:
+    where = f"{name}: {fit.family}/{fit.dtype}"
     intervals = np.array(fit.log_interval, dtype=np.float64)
-    if intervals.shape != (len(REGIMES), 2) or {len(fit.law_log_interval), len(fit.transfer_log_interval)} != {2}:
-        raise InputError(name, f"{fit.family}/{fit.dtype}: the interval has the wrong shape", "fit it again")
+    if intervals.shape != (len(REGIMES), 2) or fit.family not in FAMILY_TERMS:
+        raise InputError(where, "an unknown family or an interval of the wrong shape", _HINT)
+    law = RooflineLaw(**fit.law.model_dump())
+    residual: SeparableResidual | GaussianProcess | None = None
+    if fit.residual is not None and fit.residual.kind == "separable":
+        residual = _separable_of(fit.residual, where)
+    elif fit.residual is not None:
+        columns = points.get((fit.family, fit.dtype))
+        if columns is None or len(columns.seconds) > MOST_PROCESS_POINTS:
+            raise InputError(where, f"a process needs its points, {MOST_PROCESS_POINTS} at most", _HINT)
+        shape = (np.array(fit.residual.scales), fit.residual.signal, fit.residual.noise)
+        residual = process_of(fit, columns, law, entry.bandwidth_bytes_per_s, shape, where)
     return FamilyFit(
         family=fit.family,
         dtype=fit.dtype,
@@ -149,23 +147,48 @@ def _fit_of(fit: FitEntry, entry: ProfileEntry, name: str) -> FamilyFit:
         library=entry.library,
         peak_flops=fit.peak_flops,
         bandwidth_bytes_per_s=entry.bandwidth_bytes_per_s,
-        law=RooflineLaw(**fit.law.model_dump()),
-        residual=None if fit.residual is None else residual_of(fit.residual, f"{name}: {fit.family}/{fit.dtype}"),
+        law=law,
+        residual=residual,
         intervals=intervals,
         law_interval=np.array(fit.law_log_interval, dtype=np.float64),
         transfer_interval=np.array(fit.transfer_log_interval, dtype=np.float64),
         table=fit.table,
+        kernels=tuple(fit.kernels),
         note=fit.note,
-        errors=fit.errors,
+        refused_rows=fit.refused_rows,
+        errors=FitErrors(**fit.errors.model_dump()),
+        skew=fit.skew,
     )
 
 
-def residual_of(entry: ResidualEntry, name: str) -> SeparableResidual:
+def process_of(
+    fit: FitEntry,
+    columns: PointColumns,
+    law: RooflineLaw,
+    bandwidth: float,
+    shape: tuple[np.ndarray, float, float],
+    name: str,
+) -> GaussianProcess:
+    """The process over a fit's points: what is left of them beside the law."""
+    terms = FAMILY_TERMS[fit.family]
+    try:
+        features = terms.features(columns.dims)
+        work = terms.work(columns.dims, fit.dtype)
+    except KeyError as error:
+        raise InputError(name, f"its points lack {error}", _HINT) from None
+    scales, signal, noise = shape
+    if features.shape[1] != len(scales):
+        raise InputError(name, f"has {len(scales)} length scales for {features.shape[1]} features", _HINT)
+    target = np.log(columns.seconds) - np.log(law.seconds(work, fit.peak_flops, bandwidth))
+    return GaussianProcess(points=features, target=target, scales=scales, signal=signal, noise=noise)
+
+
+def _separable_of(entry: SeparableEntry, name: str) -> SeparableResidual:
     """The residual that an entry stores; InputError when its shapes disagree or its knots do not increase."""
     knots = tuple(np.array(k, dtype=np.float64) for k in entry.knots)
     sizes = [len(k) * entry.rank for k in knots]
     if sizes != [len(f) for f in entry.factors] or any(not len(k) or np.any(np.diff(k) <= 0) for k in knots):
-        raise InputError(name, "residual knots and factors do not fit together", "fit it again")
+        raise InputError(name, "residual knots and factors do not fit together", _HINT)
     factors = tuple(
         np.array(f, dtype=np.float64).reshape(len(k), entry.rank) * FACTOR_SCALE
         for k, f in zip(knots, entry.factors, strict=True)
@@ -173,28 +196,14 @@ def residual_of(entry: ResidualEntry, name: str) -> SeparableResidual:
     return SeparableResidual(knots=knots, factors=factors, limit=entry.limit)
 
 
-def stored_residual(residual: SeparableResidual) -> ResidualEntry:
-    """A residual rounded as it is stored."""
-    return ResidualEntry(
-        knots=[[round(float(v), 4) for v in k] for k in residual.knots],
-        factors=[[round(float(v) / FACTOR_SCALE) for v in f.reshape(-1)] for f in residual.factors],
-        rank=residual.factors[0].shape[1],
-        limit=round(residual.limit, 3),
-    )
-
-
-def profile_bytes(entry: ProfileEntry) -> bytes:
-    """The file content: gzip JSON, the same bytes for the same numbers (no time stamp)."""
-    text = json.dumps(entry.model_dump(), separators=(",", ":"), allow_nan=False)
-    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
-
-
 def read_profile(path: Path) -> KernelProfile:
     """The profile in the file `path`."""
     try:
+        if path.stat().st_size > MAX_PROFILE_BYTES:
+            raise InputError(path, "is larger than a profile can be", _HINT)
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}", "a *.json.gz profile") from None
+        raise InputError(path, f"cannot be read: {error.strerror}", "a profile, .json or .json.gz") from None
     return parse_profile(data, str(path))
 
 

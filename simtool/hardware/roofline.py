@@ -58,3 +58,12 @@ class RooflineLaw:
 def floor_seconds(work: Work, peak_flops: float, bandwidth_bytes_per_s: float) -> Array:
     """The specification's floor, [b]: max of compute and memory time at full rate."""
     return np.maximum(work.flops / peak_flops, work.hbm_bytes / bandwidth_bytes_per_s)
+
+
+def regimes(law: RooflineLaw, work: Work, peak: float, bandwidth: float) -> NDArray[np.intp]:
+    """Index into kernel_profile.REGIMES of the law's largest term, [b]."""
+    flops, moved = np.broadcast_arrays(work.flops, work.hbm_bytes)
+    launch = np.full(flops.shape, law.launch_s)
+    memory = moved / (law.memory_efficiency * bandwidth)
+    compute = flops / (law.compute_efficiency * peak)
+    return np.asarray(np.stack([launch, memory, compute]).argmax(axis=0))

@@ -45,9 +45,9 @@ def test_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_host_bound_table_gives_way_to_another_library() -> None:
     vllm, sglang = replace_host_bound([decode_fit("vllm", extra_s=100e-6), decode_fit("sglang")])
     assert vllm.library == "vllm"
-    assert "host-bound" in vllm.note
-    assert vllm.fit.law == sglang.fit.law
-    assert not sglang.note
+    assert "host-bound" in vllm.table.note
+    assert vllm.table.fit.law == sglang.table.fit.law
+    assert not sglang.table.note
 
 
 def test_transfer_error_of_equal_laws_is_small(tmp_path: Path) -> None:
