@@ -18,51 +18,49 @@ MostUncertain = Callable[[Sequence[KernelPoint], Sequence[TimedPoint]], KernelPo
 
 @dataclass(slots=True, kw_only=True)
 class Cell:
-    """What was measured of one family and dtype (mutable: it grows). candidates: in the order to measure them.
+    """What was measured of one family and dtype (mutable: it grows). weight: its share of the budget, beside others'.
 
-    weight: its share of the budget, relative to other cells. spent_s: the time it took so far.
+    left: points to measure, in order; once: points measured a single time so far; both by key. spent_s: time it took.
     """
 
     name: str
     weight: float
-    candidates: Sequence[KernelPoint]
+    left: dict[object, KernelPoint]
+    once: dict[object, KernelPoint] = field(default_factory=dict)
     timed: list[TimedPoint] = field(default_factory=list)
-    done: set[object] = field(default_factory=set)
-    repeated: set[object] = field(default_factory=set)
     spent_s: float = 0.0
 
     def record(self, row: TimedPoint, cost_s: float) -> None:
         """Note a measured point: a second row of the same point is its repeat."""
-        (self.repeated if row.point.key in self.done else self.done).add(row.point.key)
+        key = row.point.key
+        if key in self.left:
+            self.once[key] = self.left.pop(key)
+        else:
+            self.once.pop(key, None)
         self.timed.append(row)
         self.spent_s += cost_s
 
     def give_up(self, key: object, cost_s: float) -> None:
-        """Note a point that cannot be measured."""
-        self.done.add(key)
+        """Note a point that cannot be measured, for the first time or again."""
+        self.left.pop(key, None)
+        self.once.pop(key, None)
         self.spent_s += cost_s
 
     def next_point(self, random: np.random.Generator, most_uncertain: MostUncertain | None) -> KernelPoint | None:
         """A repeat, a point where the fit is unsure, or the next of the design; None when all are measured."""
         count = len(self.timed)
-        if count % REPEAT_EVERY == REPEAT_EVERY - 1:
-            once = [p for p in self.candidates if p.key not in self.repeated and self._has(p)]
-            if once:
-                return once[int(random.integers(len(once)))]
-        left = [p for p in self.candidates if p.key not in self.done]
-        if not left:
+        if self.once and count % REPEAT_EVERY == REPEAT_EVERY - 1:
+            return list(self.once.values())[int(random.integers(len(self.once)))]
+        if not self.left:
             return None
         if most_uncertain is not None and count >= ADAPT_FROM and count % ADAPT_EVERY == 0:
-            return most_uncertain(left, self.timed)
-        return left[0]
+            return most_uncertain(list(self.left.values()), self.timed)
+        return next(iter(self.left.values()))
 
     @property
     def mean_cost_s(self) -> float:
         """Seconds that a point took on average; 0 before the first."""
         return self.spent_s / len(self.timed) if self.timed else 0.0
-
-    def _has(self, point: KernelPoint) -> bool:
-        return any(row.point.key == point.key for row in self.timed)
 
 
 @dataclass(slots=True, kw_only=True)

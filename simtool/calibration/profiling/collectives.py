@@ -24,17 +24,19 @@ from simtool.calibration.profiling.clock import Call, summarised
 GLOO_SIZES = tuple(4**power for power in range(5, 13))  # 1 KiB .. 16 MiB
 NCCL_SIZES = tuple(4**power for power in range(5, 15))  # 1 KiB .. 256 MiB
 TIMEOUT_S = 120.0
-WINDOW_S = 0.02  # of back-to-back calls a sample
-SAMPLES = 7
+WINDOW_S = 0.01  # of back-to-back calls a sample
+SAMPLES = 5
 
 
 def timed_collectives(library: str, ranks: int) -> Sequence[TimedCollective]:
     """All collectives of all sizes over `ranks` processes. CannotMeasureError where they do not come up."""
-    from torch.multiprocessing import spawn as processes
+    import torch.multiprocessing
 
+    processes: Any = torch.multiprocessing
     with tempfile.TemporaryDirectory(prefix="simtool-") as folder:
-        start: Any = processes.start_processes
-        group = start(_rank_main, args=(ranks, library, folder), nprocs=ranks, join=False, start_method="spawn")
+        group = processes.start_processes(
+            _rank_main, args=(ranks, library, folder), nprocs=ranks, join=False, start_method="spawn"
+        )
         try:
             deadline = time.monotonic() + TIMEOUT_S
             while not group.join(timeout=1.0):

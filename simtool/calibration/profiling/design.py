@@ -19,7 +19,7 @@ from simtool.units import DTYPE_BYTES
 Array = NDArray[np.float64]
 
 POOL = 600  # candidates of a family and dtype
-DRAWS = 20_000  # drawn at most to find them
+DRAWS = 6_000  # drawn at most to find them
 VARIANT_DISTANCE = 0.35  # between two kernels at the same place, where the whole range of a feature is 1
 SKEWED_SHARE, OTHER_ROUTING_SHARE, PREFIX_SHARE = 0.25, 0.2, 0.5
 MOST_BATCH_PREFILL = 8.0

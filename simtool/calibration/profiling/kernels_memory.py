@@ -45,7 +45,8 @@ def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
 def embedding(arena: Arena, point: KernelPoint) -> MakeCall:
     """Random rows of a table."""
-    tokens, width, rows = (int(point.detail[name]) for name in ("tokens", "width", "rows"))
+    tokens, width = int(point.detail["tokens"]), int(point.detail["width"])
+    rows = min(int(point.detail["rows"]), arena.size_bytes // (8 * width))  # half an arena of fp32
 
     def make() -> Call:
         table = arena.take(point.dtype, rows, width)

@@ -57,7 +57,8 @@ def planned_cells(
             except CannotMeasureError as error:
                 skipped.append(Skipped(subject=name, reason=str(error)))
                 continue
-            cells.append(Cell(name=name, weight=WEIGHTS[family] / len(wanted), candidates=points))
+            left: dict[object, KernelPoint] = {point.key: point for point in points}
+            cells.append(Cell(name=name, weight=WEIGHTS[family] / len(wanted), left=left))
     return cells, skipped
 
 
@@ -81,7 +82,7 @@ def planned_extras(request: ProfileRequest, bench: Bench) -> list[ExtraGroup]:
 def replay(rows: Sequence[JournalRow], cells: Sequence[Cell], groups: Sequence[ExtraGroup]) -> None:
     """Bring cells and groups to where the journal's `rows` left them."""
     by_name = {cell.name: cell for cell in cells}
-    points = {point.name: (cell, point) for cell in cells for point in cell.candidates}
+    points = {point.name: (cell, point) for cell in cells for point in cell.left.values()}
     subjects = {row_subject(written.row) for written in rows}
     before = 0.0
     for written in rows:

@@ -28,8 +28,13 @@ def expert_loads(tokens: int, top_k: int, experts: int, routing: str) -> NDArray
 
 
 def local_loads(loads: NDArray[np.int64], ranks: int) -> NDArray[np.int64]:
-    """Loads of one of `ranks` expert-parallel ranks: every ranks-th expert from the middle of the first group."""
-    return loads[ranks // 2 :: ranks]
+    """Loads of one of `ranks` expert-parallel ranks: every ranks-th expert from the middle of the first group.
+
+    At least one row, as the cost model assumes: a rank without any has nothing to time.
+    """
+    own = loads[ranks // 2 :: ranks].copy()
+    own[0] = max(own[0], 1)
+    return own
 
 
 def _capped(loads: NDArray[np.float64], most: float) -> NDArray[np.float64]:

@@ -128,7 +128,7 @@ class TorchBench:
         """Time a kernel call. CannotMeasureError where it does not fit or has no kernel."""
         try:
             return self._clock.time(BUILDERS[point.family](self._arena, point))
-        except (MemoryError, RuntimeError, NotImplementedError) as error:
+        except (MemoryError, RuntimeError, ValueError) as error:  # NotImplementedError is a RuntimeError
             raise CannotMeasureError(first_line(error)) from None
 
     def sentinel(self) -> float:
@@ -175,7 +175,7 @@ class TorchBench:
             try:
                 BUILDERS[point.family](self._arena, point)()()
                 self._known[key] = ""
-            except (MemoryError, RuntimeError, NotImplementedError, AttributeError, TypeError) as error:
+            except (MemoryError, RuntimeError, ValueError, AttributeError, TypeError) as error:
                 self._known[key] = first_line(error)
         if self._known[key]:
             raise CannotMeasureError(self._known[key])
