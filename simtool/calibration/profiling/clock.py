@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -21,6 +22,9 @@ MakeCall = Callable[[], Call]
 WIDE_SPREAD = 0.10  # a relative interquartile range above this is measured again
 MOST_ROUNDS = 3
 FEWEST_SAMPLES, MOST_SAMPLES = 5, 25
+FEWEST_GOOD = 3
+STEADY = 1.15  # times the faster probes that a probe may take
+FAST_QUANTILE, PROBES_KEPT = 0.2, 400
 
 
 class Clock(Protocol):
@@ -46,27 +50,70 @@ def settled(measure_round: Callable[[], list[float]]) -> Timing:
     return summarised(samples)
 
 
+class Steadiness:
+    """Whether the machine runs at its usual speed, by a small fixed piece of work timed beside every sample.
+
+    On shared cores a busy neighbour halves a thread's speed for a while, which CPU time does not show. The work says
+    when that is so, whatever is being measured: no sample is judged by its own time.
+    """
+
+    def __init__(self, work: Call, read: Callable[[], float]) -> None:
+        self._work = work
+        self._read = read
+        self._seen: deque[float] = deque(maxlen=PROBES_KEPT)
+
+    def steady(self) -> bool:
+        """Do the work once; true where it took about as long as it does in the machine's faster times."""
+        start = self._read()
+        self._work()
+        seconds = self._read() - start
+        self._seen.append(seconds)
+        return seconds <= STEADY * float(np.quantile(self._seen, FAST_QUANTILE))
+
+
 class CpuClock:
     """CPU time of the calling thread: what other processes take is left out. Run torch on one thread.
 
     shortest_s: a sample repeats calls until it is this long, so that reading the clock costs nothing beside it.
-    round_s: samples are taken for so long. read: the clock, in seconds.
+    round_s: samples are taken for so long. probe: work for Steadiness. read: the clock, in seconds.
     """
 
     def __init__(
-        self, *, shortest_s: float = 2e-4, round_s: float = 0.12, read: Callable[[], float] = time.thread_time
+        self,
+        *,
+        shortest_s: float = 2e-4,
+        round_s: float = 0.08,
+        probe: Call | None = None,
+        read: Callable[[], float] = time.thread_time,
     ) -> None:
         self._shortest_s = shortest_s
         self._round_s = round_s
         self._read = read
+        self._steadiness = None if probe is None else Steadiness(probe, read)
 
     def time(self, make: MakeCall) -> Timing:
-        """Seconds of one call; the first one, which sets the kernel up, is not counted."""
+        """Seconds of one call; the first one, which sets the kernel up, is not counted.
+
+        Of samples that the machine's speed spoilt none is used, unless there are hardly others.
+        """
         self._sample(make, 1)
         once = self._sample(make, 1)
         inner = math.ceil(min(200.0, max(1.0, self._shortest_s / max(once, 1e-9))))
         count = int(min(MOST_SAMPLES, max(FEWEST_SAMPLES, self._round_s / max(inner * once, 1e-9))))
-        return settled(lambda: [self._sample(make, inner) for _ in range(count)])
+        every: list[float] = []
+        good: list[float] = []
+        for _ in range(MOST_ROUNDS):
+            for _ in range(count):
+                before = self._steady()
+                every.append(self._sample(make, inner))
+                if before and self._steady():
+                    good.append(every[-1])
+            if len(good) >= FEWEST_SAMPLES and summarised(good).spread <= WIDE_SPREAD:
+                break
+        return summarised(good if len(good) >= FEWEST_GOOD else every)
+
+    def _steady(self) -> bool:
+        return self._steadiness is None or self._steadiness.steady()
 
     def _sample(self, make: MakeCall, inner: int) -> float:
         calls = [make() for _ in range(inner)]

@@ -17,6 +17,7 @@ WARM_S = 4e-3  # replays before the first sample, so that the device's clocks ar
 FEWEST_CALLS, MOST_CALLS = 4, 128  # calls in a graph, each on buffers of its own
 CACHES = 2.0  # the calls of a graph together read this many times the L2 cache, as far as MOST_CALLS allows
 SAMPLES = 9
+USUAL_L2_BYTES = 64 * 2**20  # where an old torch does not say
 
 
 class CudaClock:
@@ -24,7 +25,8 @@ class CudaClock:
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
-        self._l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        self._l2_bytes = getattr(properties, "L2_cache_size", USUAL_L2_BYTES)
         gc.freeze()  # torch.cuda.graph collects garbage: what torch itself holds need not be looked at each time
 
     def time(self, make: MakeCall) -> Timing:

@@ -77,10 +77,10 @@ def _adding(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> Cal
 def _beside(make: MakeCall, other: MakeCall, clock: Clock) -> float:
     """Seconds of `make`'s call while a second thread runs the other one over and over."""
     running, stop = threading.Event(), threading.Event()
+    calls = [other() for _ in range(8)]
 
     def keep_running() -> None:
         torch.set_num_threads(1)
-        calls = [other() for _ in range(8)]
         while not stop.is_set():
             for call in calls:
                 call()

@@ -12,7 +12,7 @@ from simtool.calibration.points import OPTIONAL_DIMS, POINT_DIMS, KernelPoint
 from simtool.calibration.profiling.passes import EMBEDDING_PASSES, PASSES, SAMPLING_PASSES
 from simtool.calibration.profiling.routing import ROUTINGS
 from simtool.calibration.profiling.shapes import KernelShape
-from simtool.hardware.fitted_work import FAMILY_TERMS, FamilyTerms
+from simtool.hardware.fitted_work import FAMILY_TERMS, ROUTING, FamilyTerms
 from simtool.hardware.roofline import Work
 from simtool.units import DTYPE_BYTES
 
@@ -24,6 +24,7 @@ VARIANT_DISTANCE = 0.35  # between two kernels at the same place, where the whol
 SKEWED_SHARE, OTHER_ROUTING_SHARE, PREFIX_SHARE = 0.25, 0.2, 0.5
 MOST_BATCH_PREFILL = 8.0
 SHORTEST_LENGTH = 16.0
+PAGE = 16.0  # tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,23 @@ def candidates(
         if len(found) == POOL:
             break
     pool = list(found.values())
-    return [pool[index] for index in filling_order(coordinates(pool))]
+    if shapes[0].family != "moe":
+        return _filling(pool)
+    fitted = [point for point in pool if point.kernel.endswith(f":{ROUTING}")]
+    return _interleaved(_filling(fitted), _filling([point for point in pool if point not in fitted]))
+
+
+def _filling(points: list[KernelPoint]) -> list[KernelPoint]:
+    return [points[index] for index in filling_order(coordinates(points))]
+
+
+def _interleaved(main: list[KernelPoint], other: list[KernelPoint]) -> list[KernelPoint]:
+    """The routings that no fit uses come in between, one after every few."""
+    every = round(1.0 / OTHER_ROUTING_SHARE) - 1
+    mixed: list[KernelPoint] = []
+    for index, point in enumerate(main):
+        mixed += [point, *other[index // every : index // every + 1]] if index % every == every - 1 else [point]
+    return mixed
 
 
 def coordinates(points: Sequence[KernelPoint]) -> Array:
@@ -157,11 +174,13 @@ def _drawn(shape: KernelShape, dtype: str, kernel: str, limits: Limits, random: 
 
 
 def _decode_lengths(limits: Limits, random: np.random.Generator) -> dict[str, float]:
+    """Batch and mean length; for some, the longest, in whole pages, as a padded cache has it."""
     batch = _log_uniform(random, 1.0, limits.most_batch)
     mean = _log_uniform(random, SHORTEST_LENGTH, limits.longest_context)
-    if batch < 2 or random.random() >= SKEWED_SHARE:
+    longest = PAGE * np.ceil(mean * random.uniform(1.2, min(4.0, max(0.8 * batch, 1.2))) / PAGE)
+    if longest >= 0.95 * batch * mean or random.random() >= SKEWED_SHARE:
         return {"batch": batch, "kv_len": mean}
-    return {"batch": batch, "kv_len": mean, "kv_max": float(round(mean * random.uniform(1.2, min(4.0, 0.9 * batch))))}
+    return {"batch": batch, "kv_len": mean, "kv_max": float(longest)}
 
 
 def _moved_bytes(family: str, kernel: str, tokens: float, width: float, dtype: str) -> float:

@@ -31,7 +31,10 @@ def prefill(arena: Arena, point: KernelPoint) -> MakeCall:
 
 
 def mla_prefill(arena: Arena, point: KernelPoint) -> MakeCall:
-    """Latent attention in its expanded form: as many key heads as query heads, keys wider than values."""
+    """Latent attention in its expanded form: as many key heads as query heads.
+
+    Values are padded to the width of the keys, as engines do for flash kernels, which want both alike.
+    """
     dims = {name: int(value) for name, value in point.dims.items()}
     batch, new, total, heads = dims["batch"], dims["seq"], dims["prefix"] + dims["seq"], dims["heads"]
     mask = prefix_mask(new, total, point.dtype, arena.device)
@@ -39,7 +42,7 @@ def mla_prefill(arena: Arena, point: KernelPoint) -> MakeCall:
     def make() -> Call:
         q = arena.take(point.dtype, batch, new, heads, NOPE + ROPE).transpose(1, 2)
         k = arena.take(point.dtype, batch, total, heads, NOPE + ROPE).transpose(1, 2)
-        v = arena.take(point.dtype, batch, total, heads, VALUE).transpose(1, 2)
+        v = arena.take(point.dtype, batch, total, heads, NOPE + ROPE).transpose(1, 2)
         return lambda: causal(q, k, v, mask)
 
     return make

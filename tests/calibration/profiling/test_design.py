@@ -79,8 +79,9 @@ def test_the_order_takes_every_point_once():
 
 
 def test_every_variant_is_in_the_first_points():
-    first = {point.kernel for point in designed("moe")[:20]}
-    assert first == {f"kernel:{routing}" for routing in ROUTINGS}
+    first = [point.kernel for point in designed("moe")[:50]]
+    assert set(first) == {f"kernel:{routing}" for routing in ROUTINGS}
+    assert first.count(f"kernel:{ROUTING}") == 40
     assert {point.kernel for point in designed("attention_prefill")[:10]} == {"kernel:causal", "kernel:prefix"}
     assert {p.kernel for p in designed("elementwise")[:20]} == {"residual_add", "layer_norm", "silu_mul", "rope"}
 

@@ -135,6 +135,21 @@ def test_the_clock_takes_the_median_and_repeats_wide_rounds():
     assert (timing.seconds, timing.spread, timing.repeats) == (1.0, 0.0, 5)
 
 
+def test_samples_that_a_busy_neighbour_spoilt_do_not_count():
+    """A machine that runs at half its speed for half of the time: 1 s of work takes 2 s."""
+    state = {"now": 0.0, "calls": 0}
+
+    def work(seconds):
+        state["calls"] += 1
+        slow = state["calls"] // 37 % 2 == 1
+        state["now"] += seconds * (2.0 if slow else 1.0)
+
+    clock = CpuClock(shortest_s=0.1, round_s=20.0, probe=lambda: work(0.1), read=lambda: state["now"])
+    timing = clock.time(lambda: lambda: work(1.0))
+    assert timing.seconds == pytest.approx(1.0)
+    assert timing.spread < 0.01
+
+
 @pytest.mark.parametrize(
     ("name", "device"),
     [
