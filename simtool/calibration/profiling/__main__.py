@@ -7,58 +7,15 @@ same command goes on.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from simtool.calibration.measured_set import MeasuredSet
-from simtool.calibration.profiling.request import DTYPES, FAMILIES, ProfileRequest
+from simtool.calibration.profiling.request import DTYPES, FAMILIES
+from simtool.calibration.profiling.request_text import parsed_request
 from simtool.calibration.profiling.session import profile_machine
-from simtool.errors import InputError, SimtoolError
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def budget_seconds(text: str) -> float:
-    """Seconds of "240", "240s", "4m" or "0.5h". InputError for anything else."""
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([smh]?)", text.strip().lower())
-    if found is None:
-        raise InputError(text, "is no budget", "seconds, or as 240s, 4m, 0.5h")
-    return float(found[1]) * _UNITS[found[2]]
-
-
-def names(text: str) -> tuple[str, ...]:
-    """The parts of a comma-separated list."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def degrees(text: str) -> tuple[int, ...]:
-    """Whole numbers of a comma-separated list."""
-    if not re.fullmatch(r"\s*(\d{1,4}\s*(,\s*\d{1,4}\s*)*)?", text):
-        raise InputError(text, "holds no tensor-parallel degrees", "as 1,8")
-    return tuple(int(part) for part in names(text))
-
-
-def usual_device() -> Literal["cpu", "cuda"]:
-    """The GPU where torch sees one."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def parsed_request(options: argparse.Namespace) -> ProfileRequest:
-    """What the command line asks for. InputError where it makes no sense."""
-    return ProfileRequest(
-        device=options.device or usual_device(),
-        budget_s=budget_seconds(options.budget),
-        models=names(options.models),
-        tp=degrees(options.tp),
-        dtypes=names(options.dtypes),
-        families=names(options.families) or FAMILIES,
-        seed=options.seed,
-    )
+from simtool.errors import SimtoolError
 
 
 def summary_lines(found: MeasuredSet) -> list[str]:
@@ -83,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tp", default="", help="tensor-parallel degrees to cut them by, as 1,8")
     parser.add_argument("--dtypes", default="", help=f"of {', '.join(DTYPES)}")
     parser.add_argument("--families", default="", help=f"of {', '.join(FAMILIES)}")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU where there is one")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="default: the GPU where there is one")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     terminal = sys.stderr.isatty()
@@ -96,7 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
     try:
-        found = profile_machine(parsed_request(options), options.out, tell=tell, progress=progress)
+        request = parsed_request(
+            budget=options.budget,
+            device=options.device,
+            models=options.models,
+            tp=options.tp,
+            dtypes=options.dtypes,
+            families=options.families,
+            seed=options.seed,
+        )
+        found = profile_machine(request, options.out, tell=tell, progress=progress)
     except (SimtoolError, OSError) as error:
         print(f"ERROR {error}", file=sys.stderr)
         return 2

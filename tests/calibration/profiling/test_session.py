@@ -12,6 +12,7 @@ from simtool.calibration.points import Sentinel, Skipped, TimedPoint
 from simtool.calibration.points_file import read_journal
 from simtool.calibration.profiling.planning import WEIGHTS
 from simtool.calibration.profiling.request import ProfileRequest
+from simtool.calibration.profiling.request_text import parsed_request
 from simtool.calibration.profiling.session import profile_machine
 from simtool.errors import InputError
 from tests.calibration.profiling.fake_bench import BANDWIDTH, LAUNCH_S, PEAK, POINT_COST_S, FakeBench
@@ -171,3 +172,18 @@ def test_a_broken_device_ends_the_session(tmp_path):
 def test_a_senseless_request_is_refused(change):
     with pytest.raises(InputError):
         replace(REQUEST, **change)
+
+
+def test_flags_become_a_request():
+    request = parsed_request(budget="4m", device="cpu", models="a, b", tp="1,8", dtypes="bf16", families="gemm", seed=2)
+    assert (request.budget_s, request.models, request.tp) == (240.0, ("a", "b"), (1, 8))
+    assert (request.dtypes, request.families, request.seed) == (("bf16",), ("gemm",), 2)
+    assert parsed_request(budget="90", device="cpu").budget_s == 90.0
+    assert parsed_request(budget="0.5h", device="cpu").budget_s == 1800.0
+    assert parsed_request(budget="90", device="cpu").tp_degrees == (8,)
+
+
+@pytest.mark.parametrize("flags", [{"budget": "4 min"}, {"budget": "-4"}, {"tp": "1;8"}, {"device": "gpu"}])
+def test_flags_that_say_nothing_are_refused(flags):
+    with pytest.raises(InputError):
+        parsed_request(**{"budget": "4m", "device": "cpu", **flags})

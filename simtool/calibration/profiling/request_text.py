@@ -1,0 +1,70 @@
+"""A ProfileRequest from what a command line says."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from simtool.calibration.profiling.request import FAMILIES, ProfileRequest
+from simtool.errors import InputError
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parsed_request(
+    *,
+    budget: str,
+    device: str = "",
+    models: str = "",
+    tp: str = "",
+    dtypes: str = "",
+    families: str = "",
+    seed: int = 0,
+) -> ProfileRequest:
+    """What flags ask for; lists are comma-separated, "" is the usual. InputError where it makes no sense."""
+    return ProfileRequest(
+        device=device_kind(device),
+        budget_s=budget_seconds(budget),
+        models=names(models),
+        tp=degrees(tp),
+        dtypes=names(dtypes),
+        families=names(families) or FAMILIES,
+        seed=seed,
+    )
+
+
+def budget_seconds(text: str) -> float:
+    """Seconds of "240", "240s", "4m" or "0.5h". InputError for anything else."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([smh]?)", text.strip().lower())
+    if found is None:
+        raise InputError(text, "is no budget", "seconds, or as 240s, 4m, 0.5h")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def degrees(text: str) -> tuple[int, ...]:
+    """Whole numbers of a comma-separated list."""
+    parts = names(text)
+    for part in parts:
+        if not re.fullmatch(r"\d{1,4}", part, flags=re.ASCII):
+            raise InputError(text, "holds no tensor-parallel degrees", "as 1,8")
+    return tuple(int(part) for part in parts)
+
+
+def device_kind(text: str) -> Literal["cpu", "cuda"]:
+    """The kind that was asked for; without one, the GPU where torch sees one."""
+    if text == "cpu":
+        return "cpu"
+    if text == "cuda":
+        return "cuda"
+    if text:
+        raise InputError(text, "is no device to profile", "cpu or cuda")
+    try:
+        import torch
+    except ImportError:
+        raise InputError("torch", "is not installed, and measuring needs it", "pip install llm-simtool[gpu]") from None
+    return "cuda" if torch.cuda.is_available() else "cpu"
