@@ -23,6 +23,7 @@ WIDE_SPREAD = 0.10  # a relative interquartile range above this is measured agai
 MOST_ROUNDS = 3
 FEWEST_SAMPLES, MOST_SAMPLES = 5, 25
 FEWEST_GOOD = 3
+LONGEST_S = 0.4  # of samples of a CPU point: no further round after that
 STEADY = 1.15  # times the faster probes that a probe may take
 FAST_QUANTILE, PROBES_KEPT = 0.2, 400
 
@@ -108,7 +109,8 @@ class CpuClock:
                 every.append(self._sample(make, inner))
                 if before and self._steady():
                     good.append(every[-1])
-            if len(good) >= FEWEST_SAMPLES and summarised(good).spread <= WIDE_SPREAD:
+            enough = len(good) >= FEWEST_SAMPLES and summarised(good).spread <= WIDE_SPREAD
+            if enough or sum(every) * inner > LONGEST_S:
                 break
         return summarised(good if len(good) >= FEWEST_GOOD else every)
 

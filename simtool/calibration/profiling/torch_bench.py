@@ -100,10 +100,10 @@ class TorchBench:
         return {**machine_facts(self._kind), "arena_bytes": float(self._arena.size_bytes), **rates}
 
     def limits(self, facts: Mapping[str, str | float], dtype: str) -> Limits:
-        """A point on the CPU takes up to 40 ms a call, on a GPU 10 ms; it reads no more than an arena holds."""
+        """A call takes up to some 15 ms on the CPU, 10 ms on a GPU; it reads no more than an arena holds."""
         cpu = self._kind == "cpu"
         return Limits(
-            seconds=0.04 if cpu else 0.01,
+            seconds=0.015 if cpu else 0.01,
             call_bytes=0.9 * float(facts["arena_bytes"]),
             flops_per_s=float(facts.get(f"design_flops_{dtype}", 1e12)),  # absent only for what multiplies nothing
             bytes_per_s=float(facts["design_bytes_per_s"]),
