@@ -25,7 +25,8 @@ FEWEST_SAMPLES, MOST_SAMPLES = 5, 25
 FEWEST_GOOD = 3
 LONGEST_S = 0.4  # of samples of a CPU point: no further round after that
 STEADY = 1.15  # times the faster probes that a probe may take
-FAST_QUANTILE, PROBES_KEPT = 0.2, 400
+FAST_QUANTILE, PROBES_KEPT, PROBES_A_LOOK = 0.1, 20_000, 50  # over a whole session: a slow minute is not the usual
+PATIENCE_S, PAUSE_S = 0.3, 0.01  # how long a point waits for a steady moment, and between two looks
 
 
 class Clock(Protocol):
@@ -62,6 +63,7 @@ class Steadiness:
         self._work = work
         self._read = read
         self._seen: deque[float] = deque(maxlen=PROBES_KEPT)
+        self._usual_s = 0.0
 
     def steady(self) -> bool:
         """Do the work once; true where it took about as long as it does in the machine's faster times."""
@@ -69,7 +71,9 @@ class Steadiness:
         self._work()
         seconds = self._read() - start
         self._seen.append(seconds)
-        return seconds <= STEADY * float(np.quantile(self._seen, FAST_QUANTILE))
+        if len(self._seen) % PROBES_A_LOOK == 0 or len(self._seen) < PROBES_A_LOOK:
+            self._usual_s = float(np.quantile(self._seen, FAST_QUANTILE))
+        return seconds <= STEADY * self._usual_s
 
 
 class CpuClock:
@@ -86,10 +90,13 @@ class CpuClock:
         round_s: float = 0.08,
         probe: Call | None = None,
         read: Callable[[], float] = time.thread_time,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._shortest_s = shortest_s
         self._round_s = round_s
         self._read = read
+        self._sleep = sleep
+        self._patience_s = 0.0
         self._steadiness = None if probe is None else Steadiness(probe, read)
 
     def time(self, make: MakeCall) -> Timing:
@@ -103,9 +110,10 @@ class CpuClock:
         count = int(min(MOST_SAMPLES, max(FEWEST_SAMPLES, self._round_s / max(inner * once, 1e-9))))
         every: list[float] = []
         good: list[float] = []
+        self._patience_s = PATIENCE_S
         for _ in range(MOST_ROUNDS):
             for _ in range(count):
-                before = self._steady()
+                before = self._awaited()
                 every.append(self._sample(make, inner))
                 if before and self._steady():
                     good.append(every[-1])
@@ -113,6 +121,15 @@ class CpuClock:
             if enough or sum(every) * inner > LONGEST_S:
                 break
         return summarised(good if len(good) >= FEWEST_GOOD else every)
+
+    def _awaited(self) -> bool:
+        """Wait for a steady moment, as far as the point's patience goes."""
+        while not self._steady():
+            if self._patience_s <= 0:
+                return False
+            self._sleep(PAUSE_S)
+            self._patience_s -= PAUSE_S
+        return True
 
     def _steady(self) -> bool:
         return self._steadiness is None or self._steadiness.steady()

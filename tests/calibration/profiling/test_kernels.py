@@ -144,7 +144,9 @@ def test_samples_that_a_busy_neighbour_spoilt_do_not_count():
         slow = state["calls"] // 37 % 2 == 1
         state["now"] += seconds * (2.0 if slow else 1.0)
 
-    clock = CpuClock(shortest_s=0.1, round_s=20.0, probe=lambda: work(0.1), read=lambda: state["now"])
+    clock = CpuClock(
+        shortest_s=0.1, round_s=20.0, probe=lambda: work(0.1), read=lambda: state["now"], sleep=lambda _: None
+    )
     timing = clock.time(lambda: lambda: work(1.0))
     assert timing.seconds == pytest.approx(1.0)
     assert timing.spread < 0.01
