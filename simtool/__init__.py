@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
+from simtool.plan import KvPolicy, Parallel, Plan, Pool, ProfileFile, Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from simtool.errors import InfeasibleError, InputError, SimtoolError
     from simtool.hardware.cluster import parse_cluster
     from simtool.hardware.device import load_device
+    from simtool.hardware.own_profiles import profile_files
     from simtool.metrics import Result, Slo, parse_slo, serving_metrics
     from simtool.models.config import load_architecture
     from simtool.plan_file import load_plan, plan_json
@@ -39,6 +40,7 @@ __all__ = [
     "Parallel",
     "Plan",
     "Pool",
+    "ProfileFile",
     "Question",
     "Result",
     "Scheduler",
@@ -58,6 +60,7 @@ __all__ = [
     "parse_slo",
     "plan",
     "plan_json",
+    "profile_files",
     "read_trace",
     "serving_metrics",
     "simulate",
@@ -87,6 +90,7 @@ _HOMES = {
     "parse_cluster": "simtool.hardware.cluster",
     "parse_slo": "simtool.metrics",
     "plan_json": "simtool.plan_file",
+    "profile_files": "simtool.hardware.own_profiles",
     "read_trace": "simtool.traces",
     "serving_metrics": "simtool.metrics",
     "synthesise": "simtool.traces",

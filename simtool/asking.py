@@ -12,6 +12,7 @@ import numpy as np
 from simtool.errors import InputError
 from simtool.hardware.cluster import parse_cluster
 from simtool.hardware.device import Device, load_device
+from simtool.hardware.own_profiles import profile_files
 from simtool.metrics import Slo
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
@@ -82,6 +83,7 @@ def question_of(scenario: Scenario) -> Question:
         objective=scenario.objective,
         slo=slo_of(scenario),
         kernel_library=scenario.kernel_library,
+        profiles=profile_files(*scenario.profiles),
         space=space_of(engine, parse_cluster(scenario.devices).devices),
         gpu_memory_utilization=engine.gpu_memory_utilization,
         prefix_caching=engine.enable_prefix_caching,
@@ -150,7 +152,7 @@ def default_scheduler(device: Device) -> Scheduler:
 
 
 def adjusted(plan: Plan, scenario: Scenario) -> Plan:
-    """The plan with every engine key that the scenario sets in place of its own, in all pools."""
+    """The plan with every engine key, library and profile that the scenario sets in place of its own, in all pools."""
     engine = scenario.engine
     given = {name: _single(name, getattr(engine, name)) for name in engine.model_fields_set}
     pools = tuple(
@@ -166,6 +168,8 @@ def adjusted(plan: Plan, scenario: Scenario) -> Plan:
     changed = _renamed(given, {"weight_dtype": "weight_dtype", "router": "router"})
     if "kernel_library" in scenario.model_fields_set:
         changed["kernel_library"] = scenario.kernel_library
+    if "profiles" in scenario.model_fields_set:
+        changed["profiles"] = profile_files(*scenario.profiles)
     return replace(plan, pools=pools, **changed)
 
 

@@ -39,7 +39,8 @@ def explain(
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
     from simtool.explaining import explain as explain_plan
-    from simtool.terminal import print_json
+    from simtool.explaining import unused_profiles
+    from simtool.terminal import note, print_json
 
     plan = plan_to_run(plan_file, asked_scenario(scenario, given, settings, model))
     found = explain_plan(plan, batch, pool)
@@ -49,6 +50,8 @@ def explain(
         print_json(json_text(explanation_object(found)))
     else:
         _print(found)
+    for line in unused_profiles(plan):
+        note(line)
     return 0
 
 
@@ -75,7 +78,8 @@ def _print(found: StepExplanation) -> None:
         f"at full rates: compute {duration(found.compute_s)}, memory {duration(found.memory_s)}, "
         f"links {duration(found.link_s)}\n"
         f"T_lower {duration(found.t_lower_s)} (all overlap), T_upper {duration(found.t_upper_s)} (none do), "
-        "both at full rates and without the host"
+        "both at full rates and without the host\n"
+        "prices from:\n" + "\n".join(f"  {source}" for source in dict.fromkeys(row.source for row in found.rows))
     )
 
 

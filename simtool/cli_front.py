@@ -15,9 +15,10 @@ def front(asked: Scenario, pair: str, json: bool) -> int:
     """The plans that no other beats in two objectives at once."""
     from simtool.asking import question_of
     from simtool.errors import InputError
+    from simtool.explaining import unused_profiles
     from simtool.planners.objective import OBJECTIVES
     from simtool.planners.pareto import pareto
-    from simtool.terminal import print_json, progress
+    from simtool.terminal import note, print_json, progress
 
     names = [name.strip() for name in pair.split(",")]
     known = [objective for name in names for objective in OBJECTIVES if objective == name]
@@ -32,6 +33,8 @@ def front(asked: Scenario, pair: str, json: bool) -> int:
         print_json(json_text(front_object(found)))
     else:
         _print_front(found)
+    for line in unused_profiles(found.front[0].candidate.plan):
+        note(line)
     return 0
 
 

@@ -39,6 +39,7 @@ QUESTION = _rows(
     ("objective", "--objective", str, "throughput-per-gpu, goodput-per-gpu, throughput-per-dollar, latency, ttft, "
      "tpot, gpus, cost-per-token or energy-per-token."),
     ("kernel_library", "--kernel-library", str, "vllm, sglang, trtllm or torch."),
+    ("profiles", "--profile", list[str], "Own measurements (a calibration's file), before the shipped. Repeatable."),
     ("slo", "--slo --goodput", str, "Limits in ms a request: ttft:1000,tpot:50 (also e2el)."),
     ("prices", "--price-per-hour", str, "Dollars a device-hour in place of the catalogue's: h200=3.5,l4=0.6."),
     ("slo.attainment", "--slo-attainment", float, "Share of requests that must meet every limit [0.99]."),
@@ -134,6 +135,8 @@ def asked_scenario(
     from simtool.scenario import load_scenario
 
     values = dict(given)
+    if "profiles" in values:  # each may hold a comma list
+        values["profiles"] = ",".join(values["profiles"])
     if model is not None:
         values["model"] = model
     for pair in str(values.pop("prices", "")).replace(" ", "").split(","):

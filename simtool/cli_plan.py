@@ -43,7 +43,10 @@ def plan(
     if capacity:
         from simtool.cli_front import capacity as find_capacity
 
-        return find_capacity(asked, _answer(asked, json), json)
+        answer = _answer(asked, json)
+        code = find_capacity(asked, answer, json)
+        _tell_unused(answer)
+        return code
     with output_folder(out) if out else nullcontext() as building:
         answer = _answer(asked, json)
         if building:
@@ -53,7 +56,17 @@ def plan(
             with progress("writing the report"):
                 write_answer(answer, building)
     _print(answer, json)
+    _tell_unused(answer)
     return 1 if answer.best.meets_slo is False else 0
+
+
+def _tell_unused(answer: Answer) -> None:
+    """A note for each profile that the user gave and that prices nothing."""
+    from simtool.explaining import unused_profiles
+    from simtool.terminal import note
+
+    for line in unused_profiles(answer.best.plan):
+        note(line)
 
 
 def _answer(asked: Scenario, json: bool) -> Answer:

@@ -40,10 +40,11 @@ def simulate(
     from simtool.asking import known_prices, slo_of, workload_for
     from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
+    from simtool.explaining import unused_profiles
     from simtool.files import output_folder
     from simtool.outputs import missed, write_run
     from simtool.run import run_plan
-    from simtool.terminal import progress
+    from simtool.terminal import note, progress
 
     asked = asked_scenario(scenario, given, settings, model)
     plan = plan_to_run(plan_file, asked)
@@ -56,6 +57,8 @@ def simulate(
             with progress("writing the report"):
                 write_run(run, building)
     print_run(run, json)
+    for line in unused_profiles(plan):
+        note(line)
     return 1 if missed(run.result, run.slo) or not run.metrics["completed"] else 0
 
 

@@ -106,12 +106,13 @@ def _rows(
     from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
+    from simtool.explaining import unused_profiles
     from simtool.outputs import limited, missed
     from simtool.run import run_plan
-    from simtool.terminal import progress
+    from simtool.terminal import note, progress
 
     asked = [asked_scenario(scenario, given, [*(settings or []), f"{key}={value}"], model) for value in values]
-    rows = []
+    rows, notes = [], dict[str, None]()
     announce_compilation()
     with progress("sweeping") as say:
         for value, one in zip(values, asked, strict=True):
@@ -121,6 +122,9 @@ def _rows(
             run = run_plan(plan, workload_for(plan, one), slo)
             met = None if not limited(slo) else not missed(run.result, slo)
             rows.append({key: _number(value), "meets_slo": met, **run.metrics})
+            notes |= dict.fromkeys(unused_profiles(plan))
+    for line in notes:
+        note(line)
     return rows
 
 

@@ -1,16 +1,16 @@
-"""Explain one step of a plan, by the batch's text."""
+"""Explain one step of a plan, by the batch's text; and say which of the user's profiles price nothing in it."""
 
 from __future__ import annotations
 
 from simtool.errors import InputError
 from simtool.hardware.cluster import parse_cluster
-from simtool.hardware.fitted import load_cost_model
+from simtool.hardware.kernel_profile import KernelProfile
+from simtool.hardware.own_profiles import load_own_profiles, with_file
 from simtool.models.config import load_architecture
 from simtool.plan import Plan
 from simtool.simulator.batch_text import parse_batch
 from simtool.simulator.explain import StepExplanation, explain_step
-from simtool.simulator.host import load_host
-from simtool.simulator.step_costs import StageHardware
+from simtool.simulator.priced_cluster import priced_cluster
 
 
 def explain(plan: Plan, batch: str, pool: int = 0) -> StepExplanation:
@@ -21,24 +21,27 @@ def explain(plan: Plan, batch: str, pool: int = 0) -> StepExplanation:
     """
     if not 0 <= pool < len(plan.pools):
         raise InputError(pool, f"the plan has {len(plan.pools)} pools", "they are counted from 0")
-    return explain_step(
-        load_architecture(plan.model, plan.weight_dtype),
-        plan.pools[pool],
-        plan_hardware(plan),
-        parse_batch(batch),
-        host=load_host(plan.kernel_library),
-    )
+    hardware, host = priced_cluster(parse_cluster(plan.cluster), plan.kernel_library, plan.profiles)
+    arch = load_architecture(plan.model, plan.weight_dtype)
+    return explain_step(arch, plan.pools[pool], hardware, parse_batch(batch), host=host)
 
 
-def plan_hardware(plan: Plan) -> dict[str, StageHardware]:
-    """Device name -> device, cost model and node size, for every device type of the plan's cluster."""
-    cluster = parse_cluster(plan.cluster)
-    groups = {name: cluster.group_of(name) for name in cluster.devices_by_type}
-    return {
-        name: StageHardware(
-            device=group.device,
-            cost_model=load_cost_model(group.device, group, plan.kernel_library),
-            devices_per_node=group.devices_per_node,
-        )
-        for name, group in groups.items()
-    }
+def unused_profiles(plan: Plan) -> list[str]:
+    """A line for each of the plan's profiles that prices no operator of its steps, with the reason."""
+    if not plan.profiles:
+        return []
+    steps = [explain(plan, batch, n) for n in range(len(plan.pools)) for batch in ("decode:1x1", "prefill:1x1")]
+    sources = [source for step in steps for source in (step.host_source, *(row.source for row in step.rows))]
+    return [
+        f"profile {profile.file} ({profile.device}/{profile.library}) is not used: {_reason(plan, profile)}"
+        for profile in load_own_profiles(plan.profiles)
+        if not any(with_file("", profile.file) in source for source in sources)
+    ]
+
+
+def _reason(plan: Plan, profile: KernelProfile) -> str:
+    if profile.device not in parse_cluster(plan.cluster).devices_by_type:
+        return f"the cluster is {plan.cluster}"
+    if profile.library != plan.kernel_library:
+        return f"--kernel-library is {plan.kernel_library}"
+    return "another profile of this device and library comes first, or it holds no operator of this plan"

@@ -88,10 +88,20 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileFile:
+    """A kernel profile that prices a plan, made by `simtool.profile_files`. checksum: the profile's own, so that a plan
+    is never priced with another one; a relative path is relative to the working folder, as a model's is.
+    """
+
+    path: str
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What runs where. `model` is a catalogue name or a path to a config.json; `cluster` is the `--devices` text.
 
-    weight_dtype "auto": as the model's config states.
+    weight_dtype "auto": as the model's config states. profiles: the user's own measurements, before the shipped ones.
     """
 
     model: str
@@ -100,6 +110,7 @@ class Plan:
     weight_dtype: str = "auto"
     kernel_library: KernelLibrary = "vllm"
     router: Router = "round_robin"
+    profiles: tuple[ProfileFile, ...] = ()
     schema: int = 1
 
     @property

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simtool.errors import InputError
-from simtool.explaining import plan_hardware
 from simtool.hardware.cluster import parse_cluster
 from simtool.metrics import Result, Slo, serving_metrics
 from simtool.models.config import load_architecture
 from simtool.plan import Plan
 from simtool.simulator.compile import compile_engine
 from simtool.simulator.engine import EngineSpec
-from simtool.simulator.host import load_host
+from simtool.simulator.priced_cluster import priced_cluster
 from simtool.simulator.run import simulate_engines
 from simtool.workload import Workload
 
@@ -51,7 +50,7 @@ def engines_of(plan: Plan, workload: Workload) -> list[EngineSpec]:
     """The compiled engine of each replica; windowed and recurrent layers' memory is judged at the mean request."""
     check_devices(plan)
     architecture = load_architecture(plan.model, plan.weight_dtype)
-    hardware, host = plan_hardware(plan), load_host(plan.kernel_library)
+    hardware, host = priced_cluster(parse_cluster(plan.cluster), plan.kernel_library, plan.profiles)
     lengths = workload.input_tokens.astype(np.int64) + workload.output_tokens
     engines: list[EngineSpec] = []
     for pool in plan.pools:

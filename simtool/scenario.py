@@ -29,9 +29,15 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, int) else value
 
 
+def _as_paths(value: object) -> object:
+    """One path, or "a.json,b.json", where a list is wanted."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 Positive = Annotated[int, Field(ge=1)]
 Counts = Annotated[tuple[Positive, ...], BeforeValidator(_as_list)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Paths = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_paths)]
 Length = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 
@@ -104,12 +110,16 @@ class EngineSection(_Section):
 
 
 class Scenario(_Section):
-    """Everything one may ask. `price_per_hour`: dollars a device-hour by device, in place of the catalogue's."""
+    """Everything one may ask. `price_per_hour`: dollars a device-hour by device, in place of the catalogue's.
+
+    profiles: files of the user's own measurements, which price before the shipped ones.
+    """
 
     model: str = ""
     devices: str = ""
     objective: Objective = "throughput-per-gpu"
     kernel_library: KernelLibrary = "vllm"
+    profiles: Paths = ()
     workload: WorkloadSection = WorkloadSection()
     slo: SloSection = SloSection()
     engine: EngineSection = EngineSection()
@@ -121,8 +131,8 @@ def load_scenario(
 ) -> Scenario:
     """The scenario of a TOML file, then `values` (dotted path -> value), then `settings` ("path=value") on top.
 
-    Raises InputError that names every unknown key and every bad value. A relative trace or model path in the file
-    is relative to the file.
+    Raises InputError that names every unknown key and every bad value. A relative trace, profile or model path
+    in the file is relative to the file.
     """
     tree = _read(path) if path else {}
     for dotted, value in (values or {}).items():
@@ -148,6 +158,9 @@ def _read(path: Path) -> dict[str, Any]:
     workload = tree.get("workload")
     if isinstance(workload, dict) and isinstance(workload.get("trace"), str):
         workload["trace"] = str(path.parent / workload["trace"])
+    paths = _as_paths(tree.get("profiles"))
+    if isinstance(paths, list):
+        tree["profiles"] = [str(path.parent / part) if part and isinstance(part, str) else part for part in paths]
     if isinstance(tree.get("model"), str) and (path.parent / tree["model"]).exists():
         tree["model"] = str(path.parent / tree["model"])
     return tree

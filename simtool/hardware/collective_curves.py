@@ -22,7 +22,8 @@ class Curve:
     """t(b) = latency_s + excess(b): log excess is interpolated in log b between knots, linear in b beyond the last.
 
     knot_bytes, excess_s: shape [k], both increasing, so that t is monotone in b. spread: 80% quantile of the held-out
-    |log error|. held_out: (median, p95) relative error of every second size left out of the fit.
+    |log error|. held_out: (median, p95) relative error of every second size left out of the fit. file: the profile that
+    the user gave, "" for a shipped curve.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Curve:
     points: int
     held_out: tuple[float, float]
     source: str
+    file: str = ""
 
     def excess(self, size: Array) -> Array:
         """Seconds above the latency for `size` bytes."""

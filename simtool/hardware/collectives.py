@@ -2,14 +2,16 @@
 
 Inside a node a curve fitted to measurements is used, that of the kernel library that runs it (vLLM's, SGLang's or
 TensorRT-LLM's own all-reduce, else NCCL). A device without measurements takes the curve of the nearest measured one,
-latency and bandwidth scaled by the ratio of their links (provenance "transferred"). Between nodes a hierarchical model
+latency and bandwidth scaled by the ratio of their links (provenance "transferred"). The curves of a user's profile come
+before those of the same library that are shipped. Between nodes a hierarchical model
 adds the network's latency, and transfers over it overlap those inside the node, as NCCL pipelines chunks.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,8 +26,9 @@ from simtool.hardware.collective_algorithms import (
     wire_factor,
 )
 from simtool.hardware.collective_curves import FITTED_DEVICES, Curve, CurveSet, load_curves
-from simtool.hardware.cost import Cost, Provenance
-from simtool.hardware.links import Link
+from simtool.hardware.cost import WEAKEST_LAST, Cost, Provenance
+from simtool.hardware.links import Link, scale_up_link
+from simtool.hardware.own_profiles import with_file
 from simtool.models.operators import Operator
 
 Array = NDArray[np.float64]
@@ -43,11 +46,15 @@ OTHER_NODES_SPREAD = 0.55  # hierarchical model on two A100 nodes (vidur)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveModel:
-    """Prices collectives on one group of nodes with one kernel library. Make it once with `collective_model`."""
+    """Prices collectives on one group of nodes with one kernel library. Make it once with `collective_model`.
+
+    own: the device's curves in the user's profiles, where the shipped ones (`curves`) are another device's.
+    """
 
     group: NodeGroup
     library: str
     curves: CurveSet
+    own: CurveSet | None = None
 
     def price(self, kind: str, size: ArrayLike, ranks: int, nodes: int = 1) -> Cost:
         """Cost of one call for every size in bytes (as nccl-tests counts), `ranks` spread evenly over `nodes`."""
@@ -63,6 +70,8 @@ class CollectiveModel:
             per_node = 1 if nodes > 1 else 2
         # vLLM's, SGLang's and TensorRT-LLM's own all-reduce work inside one node only; NCCL does the rest.
         library = self.library if nodes == 1 or kind in ("dispatch", "combine") else "nccl"
+        if self.own is not None and self._own_comes_first(self.own, kind, library):
+            return replace(self, curves=self.own, own=None).price(kind, size, ranks, nodes)
         fixed, moving, spread, source = self._inside(kind, sizes, per_node, library)
         hops, transfer = network_seconds(kind, sizes, nodes, per_node, self.group.inter, self.group.nics)
         seconds = fixed + hops + np.maximum(moving, transfer)
@@ -89,6 +98,10 @@ class CollectiveModel:
         if len(parts) == 1:
             return parts[0][1]
         return _merged(parts, size)
+
+    def _own_comes_first(self, own: CurveSet, kind: str, library: str) -> bool:
+        order = [(name, curves) for name in (library, "nccl") for curves in (own, self.curves)]
+        return next((curves is own for name, curves in order if curves.find(kind, name)), False)
 
     def _inside(self, kind: str, size: Array, ranks: int, library: str) -> tuple[Array, Array, float, str]:
         """(latency, transfer) seconds inside a node, the interval's half-width in log time, and the source."""
@@ -140,7 +153,7 @@ class CollectiveModel:
 
     def _source(self, curve: Curve) -> str:
         moved = "" if self.group.device.name == self.curves.device else f" scaled to {self.group.device.name}"
-        return f"{curve.library} {curve.kind} on {self.curves.device}{moved}"
+        return with_file(f"{curve.library} {curve.kind} on {self.curves.device}{moved}", curve.file)
 
     def _floor(self, kind: str, size: Array, per_node: int, nodes: int) -> Array:
         intra, inter = self.group.intra, self.group.inter
@@ -149,13 +162,23 @@ class CollectiveModel:
         return np.asarray(np.maximum(inside, outside))
 
 
-def collective_model(group: NodeGroup, library: str = "vllm") -> CollectiveModel:
-    """The model of `group`'s links, with the nearest measured device's curves. InputError for an unknown library."""
+def collective_model(group: NodeGroup, library: str = "vllm", own: Sequence[Curve] = ()) -> CollectiveModel:
+    """The model of `group`'s links, with the nearest measured device's curves. InputError for an unknown library.
+
+    own: the user's curves of `group`'s device, measured on its usual links; the first of two alike is used.
+    """
     if library not in LIBRARIES:
         raise InputError(library, "is no collective library", "one of " + ", ".join(LIBRARIES))
-    return CollectiveModel(
-        group=group, library="nccl" if library == "torch" else library, curves=_nearest_measured(group)
-    )
+    name, device = "nccl" if library == "torch" else library, group.device
+    nearest, usual = _nearest_measured(group), scale_up_link(device)
+    if not own or not _alike(usual, group.intra):
+        return CollectiveModel(group=group, library=name, curves=nearest)
+    if nearest.device == device.name:  # rank counts that the user did not measure stay; of two alike the last is found
+        return CollectiveModel(
+            group=group, library=name, curves=replace(nearest, curves=(*nearest.curves, *reversed(own)))
+        )
+    measured = CurveSet(device=device.name, link=usual, command="", curves=tuple(reversed(own)))
+    return CollectiveModel(group=group, library=name, curves=nearest, own=measured)
 
 
 def _nearest_measured(group: NodeGroup) -> CurveSet:
@@ -239,12 +262,11 @@ def _between(first: Array, second: Array, weight: float) -> Array:
 
 def _merged(parts: list[tuple[NDArray[np.bool_], Cost]], size: Array) -> Cost:
     """One Cost from costs that each hold where their mask is set; the weakest provenance wins."""
-    order: tuple[Provenance, ...] = ("measured", "interpolated", "transferred", "roofline")
     columns = {}
     for name in ("seconds", "lower", "upper", "roofline_s"):
         column = np.zeros_like(size)
         for mask, cost in parts:
             column[mask] = getattr(cost, name)[mask]
         columns[name] = column
-    weakest = max((cost.provenance for _, cost in parts), key=order.index)
+    weakest = max((cost.provenance for _, cost in parts), key=WEAKEST_LAST.index)
     return Cost(**columns, provenance=weakest, source="; ".join(dict.fromkeys(cost.source for _, cost in parts)))

@@ -12,6 +12,7 @@ from simtool.models.operators import Operator
 
 Array = NDArray[np.float64]
 Provenance = Literal["measured", "interpolated", "transferred", "roofline"]
+WEAKEST_LAST: tuple[Provenance, ...] = ("measured", "interpolated", "transferred", "roofline")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

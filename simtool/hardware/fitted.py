@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from simtool.errors import InputError
 from simtool.hardware.cluster import NodeGroup
 from simtool.hardware.collectives import CollectiveModel, collective_model
-from simtool.hardware.cost import Cost, Provenance
+from simtool.hardware.cost import WEAKEST_LAST, Cost, Provenance
 from simtool.hardware.device import Device, load_device
+from simtool.hardware.fitted_process import GaussianProcess
 from simtool.hardware.fitted_residual import TOLERATED_OCTAVES
 from simtool.hardware.fitted_work import FAMILY_TERMS, STORED_BYTES, Dims
 from simtool.hardware.kernel_profile import FamilyFit, KernelProfile
+from simtool.hardware.own_profiles import with_file
 from simtool.hardware.profile_choice import Choice, choose, computes_in
 from simtool.hardware.profile_file import load_shipped_profiles
 from simtool.hardware.roofline import RooflineLaw, Work, floor_seconds, regimes
@@ -40,7 +42,7 @@ COLD_MEMORY_EFFICIENCY = 0.92
 # g = 8, held out with g = 4, where the median error falls from 26-38% to 12-18%.
 MIXED_DECODE_EXPONENT = 0.5
 FLASH_ATTENTION_2 = ("8.", "12.")  # compute capabilities
-MEMORY_BOUND = frozenset({"elementwise", "embedding", "recurrent"})
+MEMORY_BOUND = frozenset({"elementwise", "embedding", "sampling", "recurrent"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,20 +69,41 @@ class FittedCostModel:
             return cost
         group = operator.dims["heads"] / operator.dims["kv_heads"]
         slower = np.where(operator.dims["beside_prefill"] > 0, group**MIXED_DECODE_EXPONENT, 1.0)
-        ends = {name: getattr(cost, name) * slower for name in ("seconds", "lower", "upper")}
-        return replace(cost, **ends)
+        return _slower(cost, slower, "interpolated")
 
     def _fuses_attention(self) -> bool:
         return self.library == "vllm" and self.device.compute_capability.startswith(FLASH_ATTENTION_2)
 
     def _kernel(self, operator: Operator) -> Cost:
         memory_bound = operator.family in MEMORY_BOUND
-        family, dtype = ("elementwise", "bf16") if memory_bound else (operator.family, operator.dtype)
+        family, dtype = self._memory_bound(operator) if memory_bound else (operator.family, operator.dtype)
         if memory_bound or set(operator.dims) >= _REQUIRED.get(family, frozenset({"not fitted"})):
             choice = self._choice(family, dtype)
+            if choice is not None and choice.fit.skew and "kv_max" in operator.dims:
+                return self._skewed(operator, choice)
             if choice is not None:
                 return self._fitted(operator, choice)
         return self._bare(operator)
+
+    def _memory_bound(self, operator: Operator) -> tuple[str, str]:
+        """The (family, dtype) that prices bytes: the operator's own where it was measured here, else elementwise."""
+        for profile in self.profiles:
+            if (profile.device, profile.library) != (self.device.name, self.library):
+                continue
+            for family in (operator.family, "elementwise"):
+                held = [dtype for name, dtype in profile.fits if name == family]
+                if held:
+                    return family, operator.dtype if operator.dtype in held else held[0]
+        return "elementwise", "bf16"
+
+    def _skewed(self, operator: Operator, choice: Choice) -> Cost:
+        """A decode batch whose longest length is kv_max: part of the way from the mean length's time to that one's."""
+        mean = self._fitted(operator, choice)
+        longest = np.maximum(operator.dims["kv_max"], operator.dims["kv_len"])
+        alone = self._fitted(replace(operator, dims={**operator.dims, "kv_len": longest}), choice)
+        excess = alone.seconds / np.where(mean.seconds > 0, mean.seconds, 1.0) - 1.0
+        kind: Provenance = "interpolated" if alone.provenance == "measured" else alone.provenance
+        return _slower(mean, 1.0 + choice.fit.skew * np.maximum(excess, 0.0), kind)
 
     def _choice(self, family: str, dtype: str) -> Choice | None:
         if dtype not in STORED_BYTES:
@@ -91,15 +114,15 @@ class FittedCostModel:
         return self.choices[key]
 
     def _fitted(self, operator: Operator, choice: Choice) -> Cost:
-        launches = max(operator.launches, 1) if operator.family in MEMORY_BOUND else 1
-        dims = _float_dims(operator, launches)
         fit, terms = choice.fit, FAMILY_TERMS[choice.fit.family]
-        work = terms.work(dims, choice.stored)
+        launches = max(operator.launches, 1) if fit.family == "elementwise" else 1  # others are fitted as a whole
+        dims = _float_dims(operator, launches)
+        work, features = terms.work(dims, choice.stored), terms.features(dims)
         peak, bandwidth = self._rates(choice)
         seconds = fit.law.seconds(work, peak, bandwidth)
         outside, deviation = np.full(len(seconds), np.inf), np.ones(len(seconds))
         if fit.residual is not None:
-            correction, deviation, outside = fit.residual.evaluate(terms.features(dims))
+            correction, deviation, outside = fit.residual.evaluate(features)
             if choice.same_device or fit.family not in MEMORY_BOUND:  # a cache's share is the device's own
                 seconds = seconds * np.exp(correction)
         if fit.family not in MEMORY_BOUND or not choice.same_device:
@@ -111,6 +134,8 @@ class FittedCostModel:
         kind: Provenance = "interpolated" if choice.own and operator.family != "recurrent" else "transferred"
         if bool(np.any(beyond > 0)):
             kind = "roofline"
+        elif choice.own and fit.family not in MEMORY_BOUND and isinstance(fit.residual, GaussianProcess):
+            kind = "measured" if fit.residual.holds(features) else kind
         source = f"{fit.device}/{fit.library}/{fit.family}/{fit.dtype}"
         return Cost(
             seconds=seconds,
@@ -118,7 +143,7 @@ class FittedCostModel:
             upper=seconds * np.exp(high),
             roofline_s=self._floor(operator, work) * launches,
             provenance=kind,
-            source=f"{source} ({choice.reason})" if choice.reason else source,
+            source=with_file(f"{source} ({choice.reason})" if choice.reason else source, fit.file),
         )
 
     def _rates(self, choice: Choice) -> tuple[float, float]:
@@ -177,6 +202,13 @@ def _float_dims(operator: Operator, launches: int) -> Dims:
     return dims
 
 
+def _slower(cost: Cost, factor: Array, kind: Provenance) -> Cost:
+    """`cost` times `factor`, known no better than by `kind` where that changes it."""
+    weaker = max(cost.provenance, kind, key=WEAKEST_LAST.index) if np.any(factor != 1.0) else cost.provenance
+    ends = {name: getattr(cost, name) * factor for name in ("seconds", "lower", "upper")}
+    return replace(cost, **ends, provenance=weaker)
+
+
 def _interval(
     fit: FamilyFit, regime: NDArray[np.intp], deviation: Array, beyond: Array, *, widen: bool
 ) -> tuple[Array, Array]:
@@ -189,14 +221,18 @@ def _interval(
     return low + reach * fit.law_interval[0], high + reach * fit.law_interval[1]
 
 
-def load_cost_model(device: Device, cluster: NodeGroup, library: str) -> FittedCostModel:
+def load_cost_model(
+    device: Device, cluster: NodeGroup, library: str, own: Sequence[KernelProfile] = ()
+) -> FittedCostModel:
     """The cost model of `device` in `cluster` (a node group, for its links) with the shipped profiles.
 
-    library: vllm, sglang, trtllm or torch. Raises InputError for another.
+    library: vllm, sglang, trtllm or torch. Raises InputError for another. own: the user's profiles; each comes before
+    the shipped ones of its device and library.
     """
     if library not in LIBRARIES:
         raise InputError(library, "is no known kernel library", f"one of {', '.join(LIBRARIES)}")
-    profiles = load_shipped_profiles()
+    profiles = (*own, *load_shipped_profiles())
+    curves = [curve for profile in own if profile.device == device.name for curve in profile.curves]
     devices = {name: load_device(name) for name in sorted({p.device for p in profiles})}
     return FittedCostModel(
         device=device,
@@ -204,5 +240,5 @@ def load_cost_model(device: Device, cluster: NodeGroup, library: str) -> FittedC
         library=library,
         profiles=profiles,
         devices=devices,
-        collectives=collective_model(cluster, library),
+        collectives=collective_model(cluster, library, curves),
     )

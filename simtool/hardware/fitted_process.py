@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+SAME_POINT = 1e-6  # octaves
 BLOCK_ROWS = 4096  # rows predicted at once: bounds memory at BLOCK_ROWS x points
 
 
@@ -61,6 +62,10 @@ class GaussianProcess:
         outside = np.maximum(lowest - features, features - highest).max(axis=1, initial=-np.inf)
         mean, deviation = self.predict(np.clip(features, lowest, highest))
         return mean, deviation, outside
+
+    def holds(self, features: Array) -> bool:
+        """Whether every row of `features` is one of the points."""
+        return all(np.abs(self.points - row).max(axis=1).min() < SAME_POINT for row in features)
 
     def left_out(self) -> tuple[Array, Array]:
         """(error [N], deviation [N]) of each point predicted from all the others (Rasmussen, Williams 5.12)."""

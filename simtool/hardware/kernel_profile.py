@@ -48,6 +48,7 @@ class FamilyFit:
     intervals: [regime, 2] ends of the 90% interval in log, times the residual's own deviation; law_interval: [2] of the
     law without the residual; transfer_interval: [2] when the fit is carried to another device. skew: share of the way
     from the mean length's time to the longest one's that a decode batch of unequal lengths takes (0 where unknown).
+    file: the profile that the user gave, "" for a shipped one.
     """
 
     family: str
@@ -67,6 +68,7 @@ class FamilyFit:
     refused_rows: int
     errors: FitErrors
     skew: float = 0.0
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,8 @@ class HostTime:
 class KernelProfile:
     """All fits of a device and library: (family, dtype) -> fit; machine: what is known of the run that measured them.
 
-    points: raw points of the fits that keep them. curves: collectives, copies: transfers by size.
+    points: raw points of the fits that keep them. curves: collectives, copies: transfers by size. file: its path where
+    the user gave it, "" for a shipped one.
     """
 
     device: str
@@ -133,3 +136,5 @@ class KernelProfile:
     copies: tuple[Curve, ...] = ()
     contention: tuple[Contention, ...] = ()
     host: tuple[HostTime, ...] = ()
+    checksum: str = ""
+    file: str = ""

@@ -11,9 +11,9 @@ from simtool.hardware.kernel_profile import FamilyFit, KernelProfile
 
 # Formats of the same storage width whose kernels do the same work; the first with a fit is used.
 SAME_WIDTH: Mapping[str, tuple[str, ...]] = {
-    "bf16": ("bf16",),
-    "fp16": ("bf16",),
-    "fp32": ("bf16",),
+    "bf16": ("bf16", "fp16"),
+    "fp16": ("fp16", "bf16"),
+    "fp32": ("fp32", "bf16"),
     "fp8": ("fp8", "fp8_block"),
     "fp8_block": ("fp8_block", "fp8"),
     "int8": ("int8", "int8_wo", "fp8"),
@@ -22,7 +22,7 @@ SAME_WIDTH: Mapping[str, tuple[str, ...]] = {
     "nvfp4": ("nvfp4", "fp4"),
     "fp4": ("fp4", "mxfp4"),
 }
-SAME_KERNELS = frozenset({("bf16", "fp16"), ("fp8_block", "fp8"), ("fp8", "fp8_block")})
+SAME_KERNELS = frozenset({("bf16", "fp16"), ("fp16", "bf16"), ("fp8_block", "fp8"), ("fp8", "fp8_block")})
 # Bytes of a dtype when it is only stored: no activation is quantised.
 WEIGHT_ONLY: Mapping[str, str] = {
     "fp16": "bf16",

@@ -115,6 +115,7 @@ def _profile_of(entry: ProfileEntry, name: str) -> KernelProfile:
         copies=tuple(curve_of(curve.model_dump(), name) for curve in entry.copies),
         contention=tuple(Contention(**pair.model_dump()) for pair in entry.contention),
         host=tuple(HostTime(**time.model_dump()) for time in entry.host),
+        checksum=entry.checksum,
     )
 
 

@@ -7,6 +7,8 @@ step tables asks for the parts one by one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from simtool.models.architecture import ModelArchitecture, MoeMlp
@@ -83,8 +85,8 @@ def head_operators(shard: Shard, sampled: Array) -> list[Operator]:
         logits = sampled * arch.vocab_size * act
         operators.append(_tensor(shard, "logits_all_gather", "all_gather", 1, logits))
     moved = 4.0 * _SAMPLER_PASSES * arch.vocab_size
-    operators.append(elementwise("sampling", count=1, tokens=sampled, bytes_per_token=moved, dtype="fp32", launches=4))
-    return operators
+    sampler = elementwise("sampling", count=1, tokens=sampled, bytes_per_token=moved, dtype="fp32", launches=4)
+    return [*operators, replace(sampler, family="sampling")]
 
 
 def transfer_operators(shard: Shard, tokens: Array) -> list[Operator]:

@@ -25,6 +25,7 @@ Family = Literal[
     "recurrent",  # dims: tokens, sequences
     "elementwise",  # dims: tokens
     "embedding",  # dims: tokens
+    "sampling",  # dims: tokens
     "collective",  # dims: bytes (a rank's message, as nccl-tests counts it), ranks, nodes; kind in `collective`
 ]
 Collective = Literal["", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv"]

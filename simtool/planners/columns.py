@@ -75,6 +75,7 @@ def _plan_of(question: Question, pool: Pool) -> Plan:
         pools=(pool,),
         weight_dtype=question.space.weight_dtype[0],
         kernel_library=question.kernel_library,
+        profiles=question.profiles,
     )
 
 

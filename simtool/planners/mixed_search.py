@@ -62,6 +62,7 @@ class MixedSearch:
             pools=pools,
             weight_dtype=used.weight_dtype,
             kernel_library=question.kernel_library,
+            profiles=question.profiles,
             router=router,
         )
 
@@ -148,6 +149,7 @@ def open_mixed(question: Question, backend: Backend, columns: list[Column]) -> M
                 pools=(column.pool,),
                 weight_dtype=column.weight_dtype,
                 kernel_library=question.kernel_library,
+                profiles=question.profiles,
             ),
             spec=column.spec,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simtool.metrics import Result, Slo
-from simtool.plan import KernelLibrary, Plan, Scheduler, Scheduling
+from simtool.plan import KernelLibrary, Plan, ProfileFile, Scheduler, Scheduling
 from simtool.workload import Workload
 
 Objective = Literal[
@@ -46,6 +46,7 @@ class Question:
     """Which plan is best for `workload` of `model` on `devices` (as "8xh200" or "4xa100-80g+8xl4")?
 
     scheduler: the knobs of every engine that the space does not choose (policy, max_model_len, CUDA graphs, async).
+    profiles: the user's own measurements (`simtool.profile_files`), before the shipped ones.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Question:
     objective: Objective = "throughput-per-gpu"
     slo: Slo = field(default_factory=Slo)
     kernel_library: KernelLibrary = "vllm"
+    profiles: tuple[ProfileFile, ...] = ()
     space: Space = field(default_factory=Space)
     gpu_memory_utilization: float = 0.9
     prefix_caching: bool = False

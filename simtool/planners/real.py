@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from simtool.errors import InputError
 from simtool.hardware.cluster import Cluster, parse_cluster
 from simtool.hardware.device import Device
-from simtool.hardware.fitted import load_cost_model
 from simtool.hardware.price import price_per_hour
 from simtool.metrics import Result, serving_metrics, slo_attainment
 from simtool.models.architecture import ModelArchitecture
@@ -20,8 +19,9 @@ from simtool.planners.remembered import RememberedCosts
 from simtool.simulator.compile import compile_engine, price_pool, stage_hardware, step_tables
 from simtool.simulator.engine import EngineSpec
 from simtool.simulator.grids import capture_sizes
-from simtool.simulator.host import HostOverhead, load_host
+from simtool.simulator.host import HostOverhead
 from simtool.simulator.kv_capacity import context_limit, kv_capacity
+from simtool.simulator.priced_cluster import priced_cluster
 from simtool.simulator.run import simulate_engines
 from simtool.simulator.step_costs import StageHardware, StepCosts
 from simtool.simulator.tables import StepTables
@@ -102,21 +102,13 @@ class EngineShop:
 def open_backend(question: Question) -> Backend:
     """The backend of a question. Raises InputError for an unknown model, device, dtype or library."""
     cluster = parse_cluster(question.devices)
-    hardware = {
-        name: StageHardware(
-            device=cluster.group_of(name).device,
-            cost_model=RememberedCosts(
-                model=load_cost_model(cluster.group_of(name).device, cluster.group_of(name), question.kernel_library)
-            ),
-            devices_per_node=cluster.group_of(name).devices_per_node,
-        )
-        for name in cluster.devices_by_type
-    }
+    stages, host = priced_cluster(cluster, question.kernel_library, question.profiles)
+    hardware = {name: replace(s, cost_model=RememberedCosts(model=s.cost_model)) for name, s in stages.items()}
     lengths = question.workload.input_tokens + question.workload.output_tokens
     shop = EngineShop(
         model=question.model,
         hardware=hardware,
-        host=load_host(question.kernel_library),
+        host=host,
         sequence_tokens=int(lengths.mean()),
         max_tokens=max(question.space.max_num_batched_tokens),
         max_seqs=max(question.space.max_num_seqs),

@@ -184,6 +184,7 @@ def _plan(question: Question, pool: Pool, dtype: str, router: str) -> Plan:
         pools=(pool,),
         weight_dtype=dtype,
         kernel_library=question.kernel_library,
+        profiles=question.profiles,
         router=_router(router),
     )
 

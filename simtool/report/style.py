@@ -21,6 +21,7 @@ FAMILY = {
     "collective": "#e08e45",
     "elementwise": "#9aa1ab",
     "embedding": "#9aa1ab",
+    "sampling": "#9aa1ab",
     "host": "#d0605e",
 }
 

@@ -30,6 +30,7 @@ class StepText:
     decode_kv_tokens: int
     chunks: tuple[Chunk, ...]
     longest_tokens: int
+    longest_decode_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -48,7 +49,7 @@ def parse_batch(text: str) -> StepText:
     `decode:NxL`: N requests, one new token each, KV length L. `prefill:NxQ` or `prefill:NxQ@C`: N chunks of Q new
     tokens after C cached ones. Raises InputError for anything else, for zeros, and for numbers above 10^9.
     """
-    decodes, kv_tokens, longest, chunks = 0, 0, 0, []
+    decodes, kv_tokens, longest, longest_decode, chunks = 0, 0, 0, 0, []
     for term in text.replace(" ", "").split("+"):
         match = _TERM.fullmatch(term)
         if match is None:
@@ -60,9 +61,15 @@ def parse_batch(text: str) -> StepText:
             if match["context"]:
                 raise InputError(term, "a decode has no @context, its length is its KV length", _EXAMPLE)
             decodes, kv_tokens = decodes + count, kv_tokens + count * tokens
+            longest_decode = max(longest_decode, tokens)
         else:
             chunks.append(Chunk(requests=count, new_tokens=tokens, context_tokens=context))
         longest = max(longest, tokens + context)
     return StepText(
-        text=text, decodes=decodes, decode_kv_tokens=kv_tokens, chunks=tuple(chunks), longest_tokens=longest
+        text=text,
+        decodes=decodes,
+        decode_kv_tokens=kv_tokens,
+        chunks=tuple(chunks),
+        longest_tokens=longest,
+        longest_decode_tokens=longest_decode,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simtool.errors import InputError
-from simtool.hardware.cost import Provenance
+from simtool.hardware.cost import WEAKEST_LAST, Provenance
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.lowering_shard import MoeDispatch
 from simtool.plan import Pool, Scheduler
@@ -24,7 +24,6 @@ from simtool.simulator.step_costs import (
     LOWER,
     NOMINAL,
     UPPER,
-    WEAKEST_LAST,
     Array,
     StageHardware,
     StepCosts,

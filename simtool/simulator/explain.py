@@ -55,7 +55,8 @@ class StepExplanation:
     seconds = device seconds + gap_s + host_s (not where scheduling is asynchronous: then the larger counts), with the
     ends of the interval. compute_s, memory_s, link_s: the step's work at full rate of each resource; t_lower_s is their
     largest (everything overlaps), t_upper_s their sum (nothing does). padded_tokens: computed under CUDA graphs.
-    launch_bound_s: what launching kernels without a graph adds. gap_s: device idle between steps.
+    launch_bound_s: what launching kernels without a graph adds. gap_s: device idle between steps. host_source: of
+    the host's times.
     """
 
     batch: StepText
@@ -71,6 +72,7 @@ class StepExplanation:
     compute_s: float
     memory_s: float
     link_s: float
+    host_source: str
 
     @property
     def t_lower_s(self) -> float:
@@ -146,11 +148,26 @@ def _rest(shard: Shard, batch: StepText, padded: float) -> list[Operator]:
     for chunk in batch.chunks:
         operators += prefill_operators(shard, _one(chunk.requests), _one(chunk.new_tokens), _one(chunk.context_tokens))
     if batch.decodes:
-        mean = _one(batch.decode_kv_tokens / batch.decodes)
-        operators += decode_operators(shard, _one(batch.decodes), mean, beside_prefill=_one(len(batch.chunks)))
+        operators += _decodes(shard, batch)
     if shard.last:
         operators += head_operators(shard, _one(batch.requests))
     return operators + transfer_operators(shard, _one(padded))
+
+
+def _decodes(shard: Shard, batch: StepText) -> list[Operator]:
+    """Decode operators at the mean KV length; unequal lengths also tell the longest, as the operator sees it."""
+    mean, longest = batch.decode_kv_tokens / batch.decodes, batch.longest_decode_tokens
+    equal, far = (
+        decode_operators(shard, _one(batch.decodes), _one(length), beside_prefill=_one(len(batch.chunks)))
+        for length in (mean, longest)
+    )
+    if longest == mean:
+        return equal
+    lengths = [other.dims.get("kv_len") for other in far]
+    return [
+        operator if length is None else replace(operator, dims={**operator.dims, "kv_max": length})
+        for operator, length in zip(equal, lengths, strict=True)
+    ]
 
 
 def _row(stage: int, operator: Operator, hardware: StageHardware) -> tuple[OperatorRow, Array]:
@@ -219,6 +236,7 @@ def _explanation(
         compute_s=float(floors[0]),
         memory_s=float(floors[1]),
         link_s=float(floors[2]),
+        host_source=host.source,
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simtool.errors import InputError
 from simtool.hardware.device import read_catalogue
+from simtool.hardware.kernel_profile import KernelProfile
+from simtool.hardware.own_profiles import with_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +30,11 @@ class HostOverhead:
     request_latency_s: float = 0.0
 
 
-def load_host(library: str) -> HostOverhead:
-    """The overhead of a kernel library's engine. Raises InputError for an unknown library or a broken file."""
+def load_host(library: str, own: Sequence[KernelProfile] = ()) -> HostOverhead:
+    """The overhead of a kernel library's engine. Raises InputError for an unknown library or a broken file.
+
+    own: the user's profiles; the first of this library that measured a kernel launch says what one takes.
+    """
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
     class Entry(BaseModel):
@@ -47,7 +53,7 @@ def load_host(library: str) -> HostOverhead:
         entry = Entry.model_validate(table[library])
     except ValidationError as error:
         raise InputError(f"host.toml [{library}]", str(error)) from None
-    return HostOverhead(
+    host = HostOverhead(
         base_s=entry.base_us * 1e-6,
         per_request_s=entry.per_request_us * 1e-6,
         eager_launch_s=entry.eager_launch_us * 1e-6,
@@ -55,3 +61,9 @@ def load_host(library: str) -> HostOverhead:
         source=entry.source,
         request_latency_s=entry.request_latency_us * 1e-6,
     )
+    for profile in own:
+        for time in profile.host:
+            if (profile.library, time.name) == (library, "eager_launch"):
+                source = with_file(f"{host.source}; launch: {profile.device}/{library}/eager_launch", profile.file)
+                return replace(host, eager_launch_s=time.seconds, source=source)
+    return host

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simtool.hardware.cost import CostModel, Provenance
+from simtool.hardware.cost import WEAKEST_LAST, CostModel, Provenance
 from simtool.hardware.device import Device
 from simtool.hardware.energy import dynamic_joules
 from simtool.models.architecture import ModelArchitecture
@@ -27,7 +27,6 @@ NOMINAL, LOWER, UPPER = range(3)  # first axis of every priced array
 # a step run in one variable-length kernel, so short chunks do not each pay its latency.
 _LAUNCH_TOKENS = 2048.0
 REFERENCE = (32, 1024, 1024)  # decodes, their KV length, tokens of a prompt: the step whose provenance is reported
-WEAKEST_LAST: tuple[Provenance, ...] = ("measured", "interpolated", "transferred", "roofline")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
