@@ -26,7 +26,7 @@ FEWEST_GOOD = 3
 LONGEST_S = 0.4  # of samples of a CPU point: no further round after that
 STEADY = 1.15  # times the faster probes that a probe may take
 FAST_QUANTILE, PROBES_KEPT, PROBES_A_LOOK = 0.1, 20_000, 50  # over a whole session: a slow minute is not the usual
-PATIENCE_S, PAUSE_S = 0.3, 0.01  # how long a point waits for a steady moment, and between two looks
+PATIENCE_S, PAUSE_S = 0.1, 0.01  # how long a point waits for a steady moment, and between two looks
 
 
 class Clock(Protocol):
