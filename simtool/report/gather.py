@@ -19,6 +19,7 @@ from simtool.plan import Plan
 from simtool.planners.question import Answer
 from simtool.report.contents import Contents, LoadPoint, OperatorTime, StepTime
 from simtool.report.money import devices_by_type
+from simtool.report.shell import package_version
 from simtool.report.wording import devices_phrase, number
 from simtool.run import Run, simulate
 from simtool.simulator.explain import StepExplanation
@@ -87,7 +88,7 @@ def _contents(
         price_source=price_source,
         facts=facts(plan, workload, slo),
         provenance=answer.provenance if answer else provenance,
-        version=_version(),
+        version=package_version(),
     )
 
 
@@ -205,12 +206,3 @@ def facts(plan: Plan, workload: Workload, slo: Slo) -> dict[str, str]:
     said = ", ".join(f"{name} ≤ {number(1e3 * limit_s)} ms" for name, limit_s in limits if limit_s)
     told["SLO"] = f"{said} for {100 * slo.attainment:g}% of requests" if said else "none"
     return told
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("llm-simtool")
-    except PackageNotFoundError:
-        return ""

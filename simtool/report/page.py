@@ -1,14 +1,10 @@
-"""The page: sections in reading order, figures as JSON, plotly.js once, nothing fetched from anywhere."""
+"""The page of a plan or a run: its sections in reading order."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from html import escape
-from importlib.resources import files
-
-from plotly import graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from simtool.plan_file import plan_json
 from simtool.report.cards import cards_html
@@ -18,30 +14,20 @@ from simtool.report.drawing import plan_drawing
 from simtool.report.latency import latency_figure, timeline_figure
 from simtool.report.limits import limits
 from simtool.report.sentence import headline, lead, title
+from simtool.report.shell import page_html, panel, plot, section
 from simtool.report.tables import costs_table, facts_table, plans_table, provenance_table
 from simtool.report.where import load_figure, operator_figure
-from simtool.report.wording import duration, number
+from simtool.report.wording import duration
 
 
 def report_page(contents: Contents) -> str:
     """The whole page as HTML text."""
     figures: dict[str, str] = {}
     body = "".join(
-        section(contents, figures)
-        for section in (_head, _plan, _choice, _latency, _where, _load, _money, _provenance, _limits, _asked)
+        part(contents, figures)
+        for part in (_head, _plan, _choice, _latency, _where, _load, _money, _provenance, _limits, _asked)
     )
-    data = "".join(f'<script type="application/json" id="{name}">{text}</script>' for name, text in figures.items())
-    static = files("simtool.report")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="generator" content="simtool"><link rel="icon" href="data:,">'
-        f"<title>{escape(title(contents))}</title>"
-        f"<style>{static.joinpath('page.css').read_text('utf-8')}</style></head><body><main>{body}"
-        f"<footer>Written by simtool {escape(contents.version)}. This page is complete in itself and works offline."
-        f"</footer></main>{data}<script>{get_plotlyjs()}</script>"
-        f"<script>{static.joinpath('page.js').read_text('utf-8')}</script></body></html>\n"
-    )
+    return page_html(title(contents), body, figures, contents.version)
 
 
 def _head(contents: Contents, _: dict[str, str]) -> str:
@@ -55,7 +41,7 @@ def _head(contents: Contents, _: dict[str, str]) -> str:
 def _plan(contents: Contents, _: dict[str, str]) -> str:
     drawing = plan_drawing(contents.plan, contents.cluster, contents.stage_layers)
     say = "Each box is a GPU, with the shard of the model that it holds; each frame is a host."
-    return _section("The plan", say, drawing)
+    return section("The plan", say, drawing)
 
 
 def _choice(contents: Contents, figures: dict[str, str]) -> str:
@@ -69,21 +55,21 @@ def _choice(contents: Contents, figures: dict[str, str]) -> str:
     )
     charts = (
         '<div class="two">'
-        + _panel(_plot(pareto_figure(answer), "pareto", figures), "Speed for a user against output of a GPU")
-        + _panel(_plot(proof_figure(answer), "proof", figures), "What each plan could reach, and what it did")
+        + panel(plot(pareto_figure(answer), "pareto", figures), "Speed for a user against output of a GPU")
+        + panel(plot(proof_figure(answer), "proof", figures), "What each plan could reach, and what it did")
         + "</div>"
     )
-    return _section("The choice", say, charts + _panel(plans_table(answer)))
+    return section("The choice", say, charts + panel(plans_table(answer)))
 
 
 def _latency(contents: Contents, figures: dict[str, str]) -> str:
     if not len(contents.result.sent_s):
         return ""
-    plots = _panel(_plot(latency_figure(contents.result, contents.slo), "latency", figures), "How long requests take")
-    lines = _panel(_plot(timeline_figure(contents.result), "timeline", figures), "The run over time")
+    plots = panel(plot(latency_figure(contents.result, contents.slo), "latency", figures), "How long requests take")
+    lines = panel(plot(timeline_figure(contents.result), "timeline", figures), "The run over time")
     requests = int(contents.metrics.get("completed", len(contents.result.sent_s)))
     say = f"{requests:,} requests in {duration(contents.metrics.get('duration', 0.0))} of simulated time."
-    return _section("Latency and load over time", say, plots + lines)
+    return section("Latency and load over time", say, plots + lines)
 
 
 def _where(contents: Contents, figures: dict[str, str]) -> str:
@@ -93,9 +79,9 @@ def _where(contents: Contents, figures: dict[str, str]) -> str:
     for index, step in enumerate(contents.steps):
         floor_s = sum(operator.roofline_s for operator in step.operators)
         label = f"{step.label}: {duration(step.seconds)}, of which {duration(floor_s)} is the roofline floor"
-        panels.append(_panel(_plot(operator_figure(step), f"operators{index}", figures), label))
+        panels.append(panel(plot(operator_figure(step), f"operators{index}", figures), label))
     say = "One step of one replica, operator by operator. The solid part is the least that the specification allows."
-    return _section("Where the time goes", say, f'<div class="two">{"".join(panels)}</div>')
+    return section("Where the time goes", say, f'<div class="two">{"".join(panels)}</div>')
 
 
 def _load(contents: Contents, figures: dict[str, str]) -> str:
@@ -105,11 +91,11 @@ def _load(contents: Contents, figures: dict[str, str]) -> str:
     part = contents.load_requests and contents.load_requests < len(contents.result.sent_s)
     which = f"the first {contents.load_requests:,} requests" if part else "the same requests"
     say = f"The same plan and {which} at other loads ({contents.load_axis})."
-    return _section("If the load changes", say, _panel(_plot(figure, "load", figures)))
+    return section("If the load changes", say, panel(plot(figure, "load", figures)))
 
 
 def _money(contents: Contents, _: dict[str, str]) -> str:
-    return _section("Energy and cost", contents.price_source, _panel(costs_table(contents)))
+    return section("Energy and cost", contents.price_source, panel(costs_table(contents)))
 
 
 def _provenance(contents: Contents, _: dict[str, str]) -> str:
@@ -117,13 +103,13 @@ def _provenance(contents: Contents, _: dict[str, str]) -> str:
         "How each kind of operator got its time. Measured: timed on this device. Interpolated: between measurements. "
         "Transferred: scaled from another device by specification. Roofline: from the specification alone."
     )
-    return _section("Where the numbers come from", say, _panel(provenance_table(contents)))
+    return section("Where the numbers come from", say, panel(provenance_table(contents)))
 
 
 def _limits(contents: Contents, _: dict[str, str]) -> str:
     moe = "moe" in contents.provenance
     items = "".join(f"<li>{escape(text)}</li>" for text in limits(contents.plan, moe=moe))
-    return _section("What is not modelled", "", f'<ul class="plain">{items}</ul>')
+    return section("What is not modelled", "", f'<ul class="plain">{items}</ul>')
 
 
 def _asked(contents: Contents, _: dict[str, str]) -> str:
@@ -136,20 +122,4 @@ def _asked(contents: Contents, _: dict[str, str]) -> str:
         f"<details><summary>Limits asked for</summary><pre>{escape(json.dumps(asdict(contents.slo), indent=2))}</pre>"
         "</details>",
     )
-    return _section("What was asked", "", _panel(facts_table(contents)) + "".join(map(_panel, folds)))
-
-
-def _section(heading: str, say: str, inner: str) -> str:
-    told = f'<p class="say">{escape(say)}</p>' if say else ""
-    return f"<section><h2>{escape(heading)}</h2>{told}{inner}</section>"
-
-
-def _panel(inner: str, heading: str = "") -> str:
-    return f'<div class="panel">{f"<h3>{escape(heading)}</h3>" if heading else ""}{inner}</div>'
-
-
-def _plot(figure: go.Figure, name: str, figures: dict[str, str]) -> str:
-    """A place for the figure; its JSON goes to `figures`, with every `<` escaped so that no text can end the script."""
-    figures[f"figure-{name}"] = figure.to_json().replace("<", "\\u003c")
-    height = number(figure.layout.height or 400, 6).replace(",", "")
-    return f'<div class="plot" data-figure="figure-{name}" style="height:{height}px"></div>'
+    return section("What was asked", "", panel(facts_table(contents)) + "".join(map(panel, folds)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
 
 from simtool.planners.question import Answer
 from simtool.report.contents import Contents
+from simtool.report.html_tables import pairs, table, tag
 from simtool.report.money import (
     cost_per_million_tokens,
     devices_by_type,
@@ -24,7 +24,7 @@ def plans_table(answer: Answer) -> str:
     heads, rows, best = plan_rows(answer, limit=12)
     illegal = ", ".join(f"{escape(rule)} ({count:,})" for rule, count in sorted(answer.illegal.items()))
     note = f'<p class="say" style="margin:12px 0 6px">Excluded by rule: {illegal}.</p>' if illegal else ""
-    return _table(heads, rows, ["best" if place == best else "" for place in range(len(rows))]) + note
+    return table(heads, rows, ["best" if place == best else "" for place in range(len(rows))]) + note
 
 
 def costs_table(contents: Contents) -> str:
@@ -44,13 +44,13 @@ def costs_table(contents: Contents) -> str:
         ("Energy", f"{number(joules_per_token(contents))} J an output token, "
          f"{number(kwh_per_million_tokens(contents))} kWh a million output tokens"),
     )  # fmt: skip
-    return _pairs(rows)
+    return pairs(rows)
 
 
 def provenance_table(contents: Contents) -> str:
     """Operator family -> kind of evidence."""
     rows = "".join(
-        f"<tr><td>{escape(family.replace('_', ' '))}</td><td>{_tag(kind)}</td></tr>"
+        f"<tr><td>{escape(family.replace('_', ' '))}</td><td>{tag(kind)}</td></tr>"
         for family, kind in sorted(contents.provenance.items())
     )
     return f"<table>{rows}</table>"
@@ -58,27 +58,4 @@ def provenance_table(contents: Contents) -> str:
 
 def facts_table(contents: Contents) -> str:
     """The question: model, workload, hardware, in words."""
-    return _pairs((key.capitalize(), text) for key, text in contents.facts.items())
-
-
-def _tag(kind: str) -> str:
-    word = kind.split()[0].rstrip(":,;") if kind else ""
-    return f'<span class="tag {escape(word)}">{escape(kind)}</span>'
-
-
-def _pairs(rows: Iterable[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in rows)
-    return f"<table>{cells}</table>"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str]) -> str:
-    """A table whose first column is text and the others are numbers."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "".join(
-            f"<{tag}{' class=' + chr(34) + 'n' + chr(34) if place else ''}>{escape(cell)}</{tag}>"
-            for place, cell in enumerate(cells)
-        )
-
-    body = "".join(f'<tr class="{name}">{line(row, "td")}</tr>' for row, name in zip(rows, classes, strict=True))
-    return f"<table><tr>{line(heads, 'th')}</tr>{body}</table>"
+    return pairs((key.capitalize(), text) for key, text in contents.facts.items())

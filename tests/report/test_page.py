@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -15,23 +13,8 @@ from simtool.report.ranking import plan_rows
 from simtool.report.sentence import overload
 from simtool.report.wording import devices_phrase, duration, number, plan_short
 from simtool.timeline import timeline_events
+from tests.report.browser import CHROMIUM, drawn, own_text
 from tests.report.sample import sample_answer, sample_contents, sample_plan, sample_result
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--window-size=1280,5000",
-    "--virtual-time-budget=10000",
-    "--dump-dom",
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +24,7 @@ def page():
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_browser_draws_every_figure_without_an_error(page, tmp_path):
-    path = tmp_path / "report.html"
-    path.write_text(page, encoding="utf-8")
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [str(CHROMIUM), *FLAGS, profile, path.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    dom = drawn(page, tmp_path)
     wanted = page.count('class="plot"')
     assert wanted == 7
     assert 'data-errors=""' in dom
@@ -57,7 +36,7 @@ def test_a_browser_draws_every_figure_without_an_error(page, tmp_path):
 
 
 def test_the_page_fetches_nothing_and_is_of_sensible_size(page):
-    own = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.S)  # plotly.js names its own home page
+    own = own_text(page)
     assert len(page) < 6e6
     assert len(own) < 5e5
     assert not re.search(r"""(?:src|href)=["'](?!data:)""", own)
