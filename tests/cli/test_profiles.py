@@ -17,7 +17,7 @@ LOAD = ["--num-prompts", "6"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """own.json, slow.json.gz (twice as slow) and torch.json, of an H200; and a kernel, so that no command tells of it."""
+    """own.json, slow.json.gz (twice as slow) and torch.json, of an H200. Compiles, so that no command has to say so."""
     compile_kernel()
     made = tmp_path_factory.mktemp("profiles")
     write_small(made / "own.json")
