@@ -135,6 +135,8 @@ def _fit_of(fit: FitEntry, entry: ProfileEntry, points: Mapping[tuple[str, str],
     residual: SeparableResidual | GaussianProcess | None = None
     if fit.residual is not None and fit.residual.kind == "separable":
         residual = _separable_of(fit.residual, where)
+        if len(residual.knots) != len(FAMILY_TERMS[fit.family].names):
+            raise InputError(where, f"its residual has {len(residual.knots)} features, the family has others", _HINT)
     elif fit.residual is not None:
         columns = points.get((fit.family, fit.dtype))
         if columns is None or len(columns.seconds) > MOST_PROCESS_POINTS:

@@ -30,6 +30,8 @@ def rows(family: str, dtype: str, slower: float) -> Measurements:
     dims = {name: column.ravel() for name, column in zip(axes, columns, strict=True)}
     if family == "attention_decode":
         dims |= {name: np.full(len(dims["batch"]), value) for name, value in GQA.items()}
+    if family == "elementwise":
+        dims["kind"] = np.zeros(len(dims["bytes"]))
     seconds = slower * LAW.seconds(FAMILY_TERMS[family].work(dims, dtype), PEAK, BANDWIDTH)
     lines = np.arange(len(seconds))
     return Measurements(

@@ -244,3 +244,15 @@ def test_an_unknown_device_is_refused_and_an_alias_is_not(written: Written, tmp_
         profile_files(path)
     path.write_bytes(profile_bytes(table | {"device": "H200 SXM"}, packed=False))
     assert model_with(path).price(gemm(column(64), 4096, 4096)).source == f"h200/vllm/gemm/bf16 [{path}]"
+
+
+def test_a_fit_over_other_features_is_refused(written: Written, tmp_path: Path) -> None:
+    """As one of another version of simtool may be."""
+    table = json.loads(written().read_text())
+    residual = table["fits"][0]["residual"]
+    assert residual["kind"] == "separable"
+    residual["knots"].pop()
+    residual["factors"].pop()
+    (tmp_path / "mine.json").write_bytes(profile_bytes(table, packed=False))
+    with pytest.raises(InputError, match="gemm/bf16: its residual has 4 features"):
+        profile_files(tmp_path / "mine.json")
