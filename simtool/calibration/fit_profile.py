@@ -54,24 +54,40 @@ def fit_set(
 ) -> list[FittedTable]:
     """Fit every table of `measured` that has a law (whole steps have none); `tell` is told a line a table."""
     peaks = peaks_of(measured.device, measured.tables)
-    skewed = {_key(rows): rows for rows in measured.tables if "kv_max" in rows.dims}
     fits = []
-    for rows in measured.tables:
-        if rows.family not in FAMILY_TERMS or "kv_max" in rows.dims:
-            continue
+    for rows, skewed in _tables_with_skew(measured):
         if len(rows.seconds) < FEWEST_POINTS:
             tell(f"{rows.family}/{rows.dtype}: {len(rows.seconds)} points are too few, left out")
             continue
         fitted = fit_table(rows, peaks, seed)
-        if _key(rows) in skewed:
-            fitted = replace(fitted, fit=with_skew(fitted.fit, skewed[_key(rows)]))
+        if skewed is not None:
+            fitted = replace(fitted, fit=with_skew(fitted.fit, skewed))
         tell(error_line(fitted))
         fits.append(fitted)
     return fits
 
 
-def _key(rows: Measurements) -> tuple[str, str]:
-    return rows.family, rows.dtype
+def _tables_with_skew(measured: MeasuredSet) -> Iterator[tuple[Measurements, Measurements | None]]:
+    """The tables that have a law, the largest of a family and dtype, each with its batches of unequal lengths.
+
+    A table with kv_max gives its equal batches to the fit where no other table of the family and dtype is there.
+    """
+    groups: dict[tuple[str, str], list[Measurements]] = {}
+    for rows in measured.tables:
+        if rows.family in FAMILY_TERMS:
+            groups.setdefault((rows.family, rows.dtype), []).append(rows)
+    for tables in groups.values():
+        equal = [rows for rows in tables if "kv_max" not in rows.dims]
+        unequal = [rows for rows in tables if "kv_max" in rows.dims]
+        parts = [rows.take(rows.dims["kv_max"] > rows.dims["kv_len"]) for rows in unequal]
+        equal = equal or [_without_longest(rows) for rows in unequal]
+        yield max(equal, key=lambda rows: len(rows.seconds)), parts[0] if parts else None
+
+
+def _without_longest(rows: Measurements) -> Measurements:
+    """The batches of equal lengths, without the dim that says the longest."""
+    some = rows.take(rows.dims["kv_max"] <= rows.dims["kv_len"])
+    return replace(some, dims={name: column for name, column in some.dims.items() if name != "kv_max"})
 
 
 def fit_table(rows: Measurements, peaks: Peaks, seed: int) -> FittedTable:
@@ -157,10 +173,16 @@ def _residual_entry(residual: SeparableResidual | GaussianProcess | None) -> dic
     return {
         "kind": "separable",
         "knots": [[round(float(v), 4) for v in knots] for knots in residual.knots],
-        "factors": [[round(float(v) / FACTOR_SCALE) for v in factor.reshape(-1)] for factor in residual.factors],
+        "factors": [_steps(factor) for factor in residual.factors],
         "rank": residual.factors[0].shape[1],
         "limit": residual.limit,
     }
+
+
+def _steps(factor: Array) -> list[int]:
+    """[L, R] in units of FACTOR_SCALE, term by term, as steps from knot to knot: small numbers pack better."""
+    whole = np.round(factor / FACTOR_SCALE).astype(np.int64)
+    return [int(step) for step in np.diff(whole, axis=0, prepend=0).T.reshape(-1)]
 
 
 def write_profile(table: dict[str, Any], path: Path) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from simtool.calibration.measurements import Measurements, numbers, read_columns, refuse_bad_rows
 from simtool.hardware.device import Device
+from simtool.models.operators import ELEMENTWISE_KINDS
 from simtool.units import US
 
 Array = NDArray[np.float64]
@@ -65,6 +66,25 @@ def elementwise_bytes(model: ProfiledModel, tp: int) -> Mapping[str, float]:
         "rotary_emb": 2.0 * 2.0 * (query + keys),
         "embedding": 2.0 * 2.0 * model.hidden,
     }
+
+
+# The kind (of ELEMENTWISE_KINDS) of the memory-bound layers that LLMServingSim's and Vidur's profiles name.
+LAYER_KINDS: Mapping[str, str] = {
+    "act_fn": "activation",
+    "mlp_act": "activation",
+    "layernorm": "norm",
+    "input_layernorm": "norm",
+    "post_layernorm": "norm",
+    "final_layernorm": "norm",
+    "rotary_emb": "rope",
+    "attn_rope": "rope",
+    "rope": "rope",
+}
+
+
+def layer_kinds(layers: list[str]) -> Array:
+    """Index into ELEMENTWISE_KINDS of each layer name, [N]; other where it is of none."""
+    return np.array([float(ELEMENTWISE_KINDS.index(LAYER_KINDS.get(layer, "other"))) for layer in layers])
 
 
 def read_device(folder: Path, name: str, device: Device) -> list[Measurements]:
@@ -138,7 +158,7 @@ def _elementwise(
     return Measurements(
         family="elementwise",
         dtype="bf16",
-        dims={"bytes": moved},
+        dims={"bytes": moved, "kind": layer_kinds([layers[i] for i in rows])},
         seconds=times[rows],
         lines=lines[rows],
         table=label,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simtool.calibration.llmservingsim import MODELS, ProfiledModel
+from simtool.calibration.llmservingsim import MODELS, ProfiledModel, layer_kinds
 from simtool.calibration.measurements import Measurements, numbers, read_columns
 from simtool.calibration.torch_attention import read_attention
 
@@ -81,7 +81,10 @@ def _layers(path: Path, model: ProfiledModel, tp: int, label: str) -> Iterator[M
             n, k = widths[layer]
             dims |= {"n": np.full(len(rows), n), "k": np.full(len(rows), k)}
         elif sizes.get(layer):
-            family, dims = "elementwise", {"bytes": tokens[rows] * sizes[layer]}
+            family, dims = (
+                "elementwise",
+                {"bytes": tokens[rows] * sizes[layer], "kind": layer_kinds([layer] * len(rows))},
+            )
         elif layer == "attn":
             family, dims = "attention_prefill", _attention(model, tp, tokens[rows], numbers(columns["kv_cache"])[rows])
         else:

@@ -18,13 +18,13 @@ POINT_DIMS: Mapping[str, tuple[str, ...]] = {
     "attention_decode": ("batch", "kv_len", *_GQA),
     "mla_prefill": ("batch", "seq", "prefix", "heads"),
     "mla_decode": ("batch", "kv_len", "heads"),
-    "elementwise": ("bytes",),
+    "elementwise": ("bytes", "kind"),
     "embedding": ("bytes",),
     "sampling": ("bytes",),
 }
 # The longest cache of a decode batch of unlike lengths (kv_len is their mean); absent where all are equal.
 OPTIONAL_DIMS: Mapping[str, tuple[str, ...]] = {"attention_decode": ("kv_max",), "mla_decode": ("kv_max",)}
-MAY_BE_ZERO = frozenset({"prefix", "window"})
+MAY_BE_ZERO = frozenset({"prefix", "window", "kind"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,6 +176,7 @@ def _table(name: str, family: str, dtype: str, numbered: Sequence[tuple[int, Tim
         lines=np.array([line for line, _ in numbered], dtype=np.intp),
         table=name,
         kernels=tuple(sorted({p.kernel for p in points})),
+        spread=np.array([row.timing.spread for _, row in numbered]),
     )
 
 

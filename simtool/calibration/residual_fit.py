@@ -9,6 +9,9 @@ from simtool.hardware.fitted_residual import FACTOR_SCALE, SeparableResidual
 
 Array = NDArray[np.float64]
 
+OUTLIER = 0.05  # log error beyond which a row pulls with constant force: the tables' noise has heavy tails
+PLAIN_SWEEPS = 2  # of plain least squares, before the reweighting starts
+
 
 def hat_weights(column: Array, knots: Array) -> tuple[NDArray[np.intp], Array]:
     """Left knot index [N] and share of the right knot [N] of piecewise-linear interpolation."""
@@ -34,18 +37,24 @@ def choose_knots(column: Array, most: int) -> Array:
 def fit_separable(
     features: Array, target: Array, *, knots: tuple[Array, ...], rank: int, ridge: float, sweeps: int, seed: int
 ) -> SeparableResidual:
-    """features [N, F], target [N] -> residual. ridge: weight of a unit coefficient and of a unit step between knots."""
+    """features [N, F], target [N] -> residual. ridge: weight of a unit coefficient and of a unit step between knots.
+
+    Iteratively reweighted: an error beyond OUTLIER counts by its size, not its square (Huber, 1964).
+    """
     rng = np.random.default_rng(seed)
     hats = [hat_weights(c, k) for c, k in zip(features.T, knots, strict=True)]
     factors = [1.0 + 0.3 * rng.standard_normal((len(k), rank)) for k in knots]
     values = [_spread(hat, factor) for hat, factor in zip(hats, factors, strict=True)]
-    for _ in range(sweeps):
+    weights = np.ones(len(target))
+    for sweep in range(sweeps):
+        if sweep >= PLAIN_SWEEPS:
+            weights = OUTLIER / np.maximum(np.abs(target - np.prod(values, axis=0).sum(axis=1)), OUTLIER)
         for d in range(len(knots)):
             others = np.ones((len(target), rank))
             for e, value in enumerate(values):
                 if e != d:
                     others *= value
-            factors[d] = _solve_factor(hats[d], others, target, len(knots[d]), ridge)
+            factors[d] = _solve_factor(hats[d], others, target, weights, len(knots[d]), ridge)
             values[d] = _spread(hats[d], factors[d])
         _balance(factors)
         values = [_spread(hat, factor) for hat, factor in zip(hats, factors, strict=True)]
@@ -61,10 +70,12 @@ def _spread(hat: tuple[NDArray[np.intp], Array], factor: Array) -> Array:
 
 
 def _solve_factor(
-    hat: tuple[NDArray[np.intp], Array], others: Array, target: Array, length: int, ridge: float
+    hat: tuple[NDArray[np.intp], Array], others: Array, target: Array, weights: Array, length: int, ridge: float
 ) -> Array:
-    """One ridge regression: coefficients [L, R] of the hat functions times `others` [N, R]."""
+    """One weighted ridge regression: coefficients [L, R] of the hat functions times `others` [N, R]."""
     left, share = hat
+    root = np.sqrt(weights)
+    others, target = root[:, None] * others, root * target
     rank = others.shape[1]
     normal = np.zeros((length, length, rank, rank))
     right_hand = np.zeros((length, rank))

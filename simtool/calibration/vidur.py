@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simtool.calibration.llmservingsim import joined
+from simtool.calibration.llmservingsim import joined, layer_kinds
 from simtool.calibration.measurements import Measurements, numbers, read_columns, refuse_bad_rows
 from simtool.hardware.device import Device
 from simtool.units import MS
@@ -53,7 +53,8 @@ def _read_table(path: Path, label: str) -> Iterator[Measurements]:
             continue
         seconds = numbers(columns[time]) * MS
         there = np.flatnonzero(np.array(columns[time]) != "")  # a layer that the model lacks is left empty
-        dims = {"bytes": sizes[layer][there]} if layer in sizes else {}
+        kind = layer_kinds([layer] * len(there))
+        dims = {"bytes": sizes[layer][there], "kind": kind} if layer in sizes else {}
         if layer in shapes:
             n, k = shapes[layer]
             dims = {"m": width["num_tokens"][there], "n": n[there], "k": k[there]}

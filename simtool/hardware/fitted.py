@@ -190,7 +190,8 @@ _REQUIRED: Mapping[str, frozenset[str]] = {
 def _float_dims(operator: Operator, launches: int) -> Dims:
     """The dims as float arrays of one shape [b]; for experts also the matrices each has, from the operator's FLOPs."""
     if operator.family in MEMORY_BOUND:
-        return {"bytes": np.atleast_1d(np.asarray(operator.hbm_bytes, dtype=np.float64)) / launches}
+        moved = np.atleast_1d(np.asarray(operator.hbm_bytes, dtype=np.float64)) / launches
+        return {"bytes": moved, "kind": np.broadcast_to(operator.dims.get("kind", np.zeros(1)), moved.shape)}
     names = list(operator.dims)
     arrays = np.broadcast_arrays(*[np.atleast_1d(np.asarray(operator.dims[n], dtype=np.float64)) for n in names])
     dims = dict(zip(names, arrays, strict=True))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtool.hardware.roofline import Work
+from simtool.models.operators import ELEMENTWISE_KINDS
 
 Array = NDArray[np.float64]
 Dims = Mapping[str, Array]
@@ -37,7 +38,11 @@ ACTIVATION_BYTES = 2.0  # bf16/fp16 activations between kernels, on every engine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyTerms:
-    """work: dims and stored dtype -> Work. features: dims -> log2 features [b, F]; names label the F columns."""
+    """work: dims and stored dtype -> Work. features: dims -> log2 features [b, F]; names label the F columns.
+
+    Beside the dims stand products of them: what a cache holds, and waves of blocks over the cores, make a kernel jump
+    where a product (bytes, FLOPs, output elements) has one value, a diagonal that no separable sum of the dims follows.
+    """
 
     names: tuple[str, ...]
     work: Callable[[Dims, str], Work]
@@ -90,7 +95,9 @@ def _prefill_features(dims: Dims) -> Array:
     pairs = visible_pairs(dims["seq"], dims["prefix"], dims["window"])
     reach = 2.0 * pairs / np.maximum(dims["seq"], 1.0)  # = seq without prefix or window
     group = dims["heads"] / dims["kv_heads"]
-    return _columns(dims["batch"] * dims["heads"], dims["seq"], reach, group, dims["head_dim"], _windowed(dims))
+    work = prefill_work(dims, "bf16")
+    kernel = (dims["batch"] * dims["heads"], dims["seq"], reach, group, dims["head_dim"], _windowed(dims))
+    return _columns(*kernel, dims["batch"], work.flops, work.hbm_bytes)
 
 
 def decode_work(dims: Dims, dtype: str) -> Work:
@@ -104,7 +111,8 @@ def decode_work(dims: Dims, dtype: str) -> Work:
 def _decode_features(dims: Dims) -> Array:
     length = np.where(dims["window"] > 0, np.minimum(dims["kv_len"], dims["window"]), dims["kv_len"])
     group = dims["heads"] / dims["kv_heads"]
-    return _columns(dims["batch"] * dims["kv_heads"], np.maximum(length, 1.0), group, dims["head_dim"], _windowed(dims))
+    kernel = (dims["batch"] * dims["kv_heads"], np.maximum(length, 1.0), group, dims["head_dim"], _windowed(dims))
+    return _columns(*kernel, dims["batch"], decode_work(dims, "bf16").hbm_bytes)
 
 
 # MLA of DeepSeek-V2/V3/R1, Kimi-K2 (config.json): 512 latent + 64 rope cached elements; 128 + 64 per-head query and
@@ -128,7 +136,8 @@ def mla_prefill_work(dims: Dims, dtype: str) -> Work:
 def _mla_prefill_features(dims: Dims) -> Array:
     pairs = visible_pairs(dims["seq"], dims["prefix"], 0.0 * dims["seq"])
     reach = 2.0 * pairs / np.maximum(dims["seq"], 1.0)
-    return _columns(dims["batch"], dims["seq"], reach, dims["heads"])
+    work = mla_prefill_work(dims, "bf16")
+    return _columns(dims["batch"], dims["seq"], reach, dims["heads"], work.flops, work.hbm_bytes)
 
 
 def mla_decode_work(dims: Dims, dtype: str) -> Work:
@@ -154,7 +163,8 @@ def mla_absorbed_work(dims: Dims) -> Work:
 
 
 def _mla_decode_features(dims: Dims) -> Array:
-    return _columns(dims["batch"], np.maximum(dims["kv_len"], 1.0), dims["heads"])
+    length = np.maximum(dims["kv_len"], 1.0)
+    return _columns(dims["batch"], length, dims["heads"], dims["batch"] * length)
 
 
 # Routing skew assumed when pricing experts: the tables' "power_law_1.01" synthetic routing, whose expert loads are
@@ -191,7 +201,9 @@ def moe_work(dims: Dims, dtype: str) -> Work:
 def _moe_features(dims: Dims) -> Array:
     per_expert = dims["tokens"] * dims["top_k"] / dims["num_experts"]
     local = dims["num_experts"] / dims["moe_ep"]
-    return _columns(dims["tokens"], per_expert, local, dims["inter"] / dims["moe_tp"], dims["hidden"])
+    work = moe_work(dims, "bf16")
+    kernel = (dims["tokens"], per_expert, local, dims["inter"] / dims["moe_tp"], dims["hidden"], dims["num_experts"])
+    return _columns(*kernel, work.flops, work.hbm_bytes)
 
 
 GEMM_TILE, GEMM_ALIGNMENT = 128.0, 16  # rows of the usual thread-block tile; elements of a 16-byte fp8 load
@@ -203,7 +215,8 @@ def _gemm_features(dims: Dims) -> Array:
     m = np.maximum(np.asarray(dims["m"], dtype=np.float64), 1.0)
     aligned = np.gcd(np.round(m).astype(np.int64), GEMM_ALIGNMENT)
     filled = m / (GEMM_TILE * np.ceil(m / GEMM_TILE))
-    return _columns(dims["m"], dims["n"], dims["k"], aligned.astype(np.float64), filled)
+    products = (dims["m"] * dims["n"], dims["n"] * dims["k"], dims["m"] * dims["k"])
+    return _columns(dims["m"], dims["n"], dims["k"], aligned.astype(np.float64), filled, *products)
 
 
 def elementwise_work(dims: Dims, dtype: str) -> Work:  # noqa: ARG001 - the bytes are counted already
@@ -211,30 +224,53 @@ def elementwise_work(dims: Dims, dtype: str) -> Work:  # noqa: ARG001 - the byte
     return Work(flops=0.0 * dims["bytes"], hbm_bytes=dims["bytes"])
 
 
+def _elementwise_features(dims: Dims) -> Array:
+    """log2 bytes, and a column a kind that is 1 where the kernel is of it: an octave apart from all others."""
+    kinds = [np.where(dims["kind"] == index, 1.0, 0.0) for index in range(1, len(ELEMENTWISE_KINDS))]
+    return np.stack([_columns(dims["bytes"])[:, 0], *kinds], axis=-1)
+
+
 BYTES = FamilyTerms(names=("bytes",), work=elementwise_work, features=lambda dims: _columns(dims["bytes"]))
 
 FAMILY_TERMS: Mapping[str, FamilyTerms] = {
-    "elementwise": BYTES,
+    "elementwise": FamilyTerms(
+        names=("bytes", *ELEMENTWISE_KINDS[1:]), work=elementwise_work, features=_elementwise_features
+    ),
     "embedding": BYTES,
     "sampling": BYTES,
-    "gemm": FamilyTerms(names=("m", "n", "k", "m_aligned", "m_filled"), work=gemm_work, features=_gemm_features),
+    "gemm": FamilyTerms(
+        names=("m", "n", "k", "m_aligned", "m_filled", "mn", "nk", "mk"), work=gemm_work, features=_gemm_features
+    ),
     "moe": FamilyTerms(
-        names=("tokens", "tokens_per_expert", "local_experts", "local_inter", "hidden"),
+        names=(
+            "tokens",
+            "tokens_per_expert",
+            "local_experts",
+            "local_inter",
+            "hidden",
+            "num_experts",
+            "flops",
+            "bytes",
+        ),
         work=moe_work,
         features=_moe_features,
     ),
     "attention_prefill": FamilyTerms(
-        names=("batch_heads", "seq", "reach", "group", "head_dim", "windowed"),
+        names=("batch_heads", "seq", "reach", "group", "head_dim", "windowed", "batch", "flops", "bytes"),
         work=prefill_work,
         features=_prefill_features,
     ),
     "attention_decode": FamilyTerms(
-        names=("batch_kv_heads", "kv_len", "group", "head_dim", "windowed"),
+        names=("batch_kv_heads", "kv_len", "group", "head_dim", "windowed", "batch", "bytes"),
         work=decode_work,
         features=_decode_features,
     ),
     "mla_prefill": FamilyTerms(
-        names=("batch", "seq", "reach", "heads"), work=mla_prefill_work, features=_mla_prefill_features
+        names=("batch", "seq", "reach", "heads", "flops", "bytes"),
+        work=mla_prefill_work,
+        features=_mla_prefill_features,
     ),
-    "mla_decode": FamilyTerms(names=("batch", "kv_len", "heads"), work=mla_decode_work, features=_mla_decode_features),
+    "mla_decode": FamilyTerms(
+        names=("batch", "kv_len", "heads", "tokens"), work=mla_decode_work, features=_mla_decode_features
+    ),
 }

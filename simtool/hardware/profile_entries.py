@@ -1,4 +1,5 @@
-"""What a profile file may hold, as pydantic shapes. Files may come from elsewhere: every size has a limit."""
+"""What files of profiles and of pooled laws may hold, as pydantic shapes. Files may come from elsewhere: every size has
+a limit."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ class LawEntry(_Entry):
 
 
 class SeparableEntry(_Entry):
-    """SeparableResidual: knots in log2, factors as integers of FACTOR_SCALE."""
+    """SeparableResidual: knots in log2; factors term by term as steps from knot to knot, in units of FACTOR_SCALE."""
 
     kind: Literal["separable"]
     knots: list[Column]
@@ -147,4 +148,41 @@ class ProfileEntry(_Entry):
     copies: list[CurveEntry] = Field(default_factory=list, max_length=1_000)
     contention: list[ContentionEntry] = Field(default_factory=list, max_length=1_000)
     host: list[HostEntry] = Field(default_factory=list, max_length=1_000)
+    checksum: Text
+
+
+class TransferLawEntry(_Entry):
+    """TransferLaw of a kind, and the devices that it was fitted to."""
+
+    library: Text
+    family: Text
+    dtype: Text
+    devices: list[Text] = Field(min_length=1, max_length=100)
+    launch_cycles: Positive
+    compute_efficiency: float = Field(gt=0, le=2)
+    memory_efficiency: float = Field(gt=0, le=4)
+    exponent: float = Field(ge=1, le=64)
+    item_cycles: Positive
+    serial_efficiency: float = Field(gt=0, le=8)
+    cache_bytes_per_cycle: Positive
+    cache_share: Positive
+    tail: Positive
+
+
+class LeftOutEntry(_Entry):
+    """Log intervals of a family on devices left out, by regime, and of dtypes priced by a wider one's law."""
+
+    family: Text
+    log_interval: list[Pair]
+    substituted_log_interval: Pair
+
+
+class TransferEntry(_Entry):
+    """The file of pooled laws. checksum: as a profile's."""
+
+    schema_version: int
+    source: Text
+    command: Text
+    laws: list[TransferLawEntry] = Field(max_length=1_000)
+    left_out: list[LeftOutEntry] = Field(max_length=100)
     checksum: Text

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,11 @@ from simtool.hardware.kernel_profile import (
 from simtool.hardware.roofline import RooflineLaw
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from simtool.hardware.profile_entries import FitEntry, PointsEntry, ProfileEntry, SeparableEntry
+
+Shape = TypeVar("Shape", bound="BaseModel")
 
 MAX_PROFILE_BYTES = 50_000_000  # unpacked; a shipped profile takes well under 1 MB
 MOST_PROCESS_POINTS = 2_000  # a process is inverted when it is loaded
@@ -54,23 +58,27 @@ def profile_bytes(table: Mapping[str, Any], *, packed: bool) -> bytes:
 
 def parse_profile(data: bytes, name: str) -> KernelProfile:
     """The profile in JSON bytes, plain or gzip; `name` is for messages. InputError when it is not one."""
-    from pydantic import ValidationError
-
     from simtool.hardware.profile_entries import SCHEMA_VERSION, ProfileEntry
 
+    return _profile_of(parse_entry(data, name, ProfileEntry, SCHEMA_VERSION), name)
+
+
+def parse_entry(data: bytes, name: str, shape: type[Shape], schema: int) -> Shape:
+    """JSON bytes, plain or gzip, as `shape`; InputError for another schema, a wrong checksum or another content."""
+    from pydantic import ValidationError
+
     table = _json_object(_unpacked(data, name), name)
-    if table.get("schema_version") != SCHEMA_VERSION:
+    if table.get("schema_version") != schema:
         found = table.get("schema_version")
-        raise InputError(name, f"has profile schema {found}, this version reads {SCHEMA_VERSION}", _HINT)
+        raise InputError(name, f"has profile schema {found}, this version reads {schema}", _HINT)
     if table.get("checksum") != checksum(table):
         raise InputError(name, "does not match its checksum: it was cut, damaged or edited", _HINT)
     try:
-        entry = ProfileEntry.model_validate(table)
+        return shape.model_validate(table)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(name, f"is not a kernel profile: {where}: {first['msg']}", _HINT) from None
-    return _profile_of(entry, name)
 
 
 def _unpacked(data: bytes, name: str) -> bytes:
@@ -193,7 +201,7 @@ def _separable_of(entry: SeparableEntry, name: str) -> SeparableResidual:
     if sizes != [len(f) for f in entry.factors] or any(not len(k) or np.any(np.diff(k) <= 0) for k in knots):
         raise InputError(name, "residual knots and factors do not fit together", _HINT)
     factors = tuple(
-        np.array(f, dtype=np.float64).reshape(len(k), entry.rank) * FACTOR_SCALE
+        np.cumsum(np.array(f, dtype=np.float64).reshape(entry.rank, len(k)), axis=1).T * FACTOR_SCALE
         for k, f in zip(knots, entry.factors, strict=True)
     )
     return SeparableResidual(knots=knots, factors=factors, limit=entry.limit)
@@ -211,9 +219,10 @@ def read_profile(path: Path) -> KernelProfile:
 
 
 def load_shipped_profiles() -> tuple[KernelProfile, ...]:
-    """All profiles that come with simtool, sorted by file name."""
+    """All profiles that come with simtool (DEVICE__LIBRARY.json.gz), sorted by file name."""
     folder = files("simtool.hardware").joinpath("profiles")
     if not folder.is_dir():
         return ()
-    items = sorted((i for i in folder.iterdir() if i.name.endswith(".json.gz")), key=lambda item: item.name)
+    shipped = [item for item in folder.iterdir() if "__" in item.name and item.name.endswith(".json.gz")]
+    items = sorted(shipped, key=lambda item: item.name)
     return tuple(parse_profile(item.read_bytes(), item.name) for item in items)

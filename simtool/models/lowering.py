@@ -137,7 +137,7 @@ def _norms(shard: Shard, tokens: Array) -> list[Operator]:
     count = sum(count for *_, count in shard.mixers) + sum(count for *_, count in shard.mlps) + int(shard.last)
     moved = 4.0 * shard.arch.hidden_size * element_bytes(shard.arch.activation_dtype)
     dtype = shard.arch.activation_dtype
-    return [elementwise("norm_residual", count=count, tokens=tokens, bytes_per_token=moved, dtype=dtype)]
+    return [elementwise("norm_residual", count=count, tokens=tokens, bytes_per_token=moved, dtype=dtype, kind="norm")]
 
 
 def _tensor_collectives(shard: Shard, tokens: Array) -> list[Operator]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from simtool.models.architecture import WeightDtypes
 from simtool.models.lowering_shard import Shard
-from simtool.models.operators import Array, Collective, Operator
+from simtool.models.operators import ELEMENTWISE_KINDS, Array, Collective, Operator
 from simtool.models.quantization import bytes_per_element
 from simtool.units import DTYPE_BYTES
 
@@ -78,15 +78,25 @@ def projection(
 
 
 def elementwise(
-    name: str, *, count: int, tokens: Array, bytes_per_token: float, dtype: str, launches: int = 1
+    name: str,
+    *,
+    count: int,
+    tokens: Array,
+    bytes_per_token: float,
+    dtype: str,
+    launches: int = 1,
+    kind: str = "other",
 ) -> Operator:
-    """A memory-bound kernel that reads and writes `bytes_per_token` for each of `tokens`; its FLOPs are left out."""
+    """A memory-bound kernel that reads and writes `bytes_per_token` for each of `tokens`; its FLOPs are left out.
+
+    kind: one of ELEMENTWISE_KINDS.
+    """
     return Operator(
         name=name,
         family="elementwise",
         count=count,
         dtype=dtype,
-        dims={"tokens": tokens},
+        dims={"tokens": tokens, "kind": constant(ELEMENTWISE_KINDS.index(kind), tokens)},
         flops=np.zeros_like(tokens),
         hbm_bytes=tokens * bytes_per_token,
         launches=launches,

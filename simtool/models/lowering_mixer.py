@@ -48,6 +48,7 @@ def _attention(shard: Shard, mixer: Attention, dtypes: WeightDtypes, count: int,
             bytes_per_token=moved,
             dtype=shard.arch.activation_dtype,
             launches=2,
+            kind="rope",
         ),
         projection(shard, "o", count, tokens, hidden, heads * mixer.v_head_dim, dtypes.attention, dtypes),
     ]
@@ -103,6 +104,7 @@ def _latent(shard: Shard, mixer: LatentAttention, dtypes: WeightDtypes, count: i
             bytes_per_token=moved,
             dtype=shard.arch.activation_dtype,
             launches=3,
+            kind="rope",
         ),
         projection(shard, "o", count, tokens, hidden, heads * mixer.v_head_dim, dtype, dtypes),
     ]

@@ -48,6 +48,7 @@ def _dense(
             tokens=tokens,
             bytes_per_token=activation,
             dtype=shard.arch.activation_dtype,
+            kind="activation",
         ),
         projection(shard, f"{prefix}down", count, tokens, hidden, inner, dtype, dtypes),
     ]

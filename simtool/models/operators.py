@@ -23,11 +23,12 @@ Family = Literal[
     "mla_prefill",  # dims: batch, seq, prefix, heads
     "mla_decode",  # dims: batch, kv_len, heads
     "recurrent",  # dims: tokens, sequences
-    "elementwise",  # dims: tokens
+    "elementwise",  # dims: tokens, kind (an index into ELEMENTWISE_KINDS)
     "embedding",  # dims: tokens
     "sampling",  # dims: tokens
     "collective",  # dims: bytes (a rank's message, as nccl-tests counts it), ranks, nodes; kind in `collective`
 ]
+ELEMENTWISE_KINDS = ("other", "norm", "rope", "activation")  # kernels that take unlike times for the same bytes
 Collective = Literal["", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv"]
 
 

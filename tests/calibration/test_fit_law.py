@@ -109,7 +109,9 @@ def bent_gemms() -> Measurements:
 
 def test_a_law_alone_gets_no_residual_but_keeps_its_box() -> None:
     fit = fit_family(synthetic_gemms(0.05), PEAK, BANDWIDTH, seed=2)
-    value, _, outside = fit.residual.evaluate(np.array([[0.0, 6.0, 6.0, 0.0, -7.0], [20.0, 6.0, 6.0, 4.0, 0.0]]))
+    value, _, outside = fit.residual.evaluate(
+        np.array([[0.0, 6.0, 6.0, 0.0, -7.0, 6.0, 12.0, 6.0], [20.0, 6.0, 6.0, 4.0, 0.0, 26.0, 12.0, 26.0]])
+    )
     assert value.tolist() == [0.0, 0.0]
     assert outside == pytest.approx([0.0, 7.0])
 

@@ -60,7 +60,7 @@ def profile(tmp_path_factory):
     moved = np.geomspace(1e4, 1e9, 20).round()
     tables = (
         rows_of("gemm", {"m": m, "n": n * 8, "k": k * 8}, 0.3 * np.sin(np.log2(m))),
-        rows_of("elementwise", {"bytes": moved}, np.zeros(20)),
+        rows_of("elementwise", {"bytes": moved, "kind": np.zeros(20)}, np.zeros(20)),
     )
     measured = MeasuredSet(
         device="h200", library="torch", version="9.9", source="synthetic", machine={"date": "2026-01-02"},
@@ -189,6 +189,7 @@ def test_measuring_a_spot_leaves_the_deviation_that_was_foretold(profile):
 
 
 def test_a_profile_without_points_says_so_and_keeps_its_tables(shipped):
+    shipped = replace(shipped, points={})
     page = calibration_page([shipped])
     assert page.count(NO_POINTS) == 2
     names = {name.removeprefix("figure-p0-") for name in figures_of(page)}

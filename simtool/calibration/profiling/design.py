@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtool.calibration.points import OPTIONAL_DIMS, POINT_DIMS, KernelPoint
-from simtool.calibration.profiling.passes import EMBEDDING_PASSES, PASSES, SAMPLING_PASSES
+from simtool.calibration.profiling.passes import EMBEDDING_PASSES, KINDS, PASSES, SAMPLING_PASSES
 from simtool.calibration.profiling.routing import ROUTINGS
 from simtool.calibration.profiling.shapes import KernelShape
-from simtool.hardware.fitted_work import FAMILY_TERMS, ROUTING, FamilyTerms
+from simtool.hardware.fitted_work import FAMILY_TERMS, MLA_NOPE, MLA_ROPE, ROUTING, FamilyTerms
 from simtool.hardware.roofline import Work
+from simtool.models.operators import ELEMENTWISE_KINDS
 from simtool.units import DTYPE_BYTES
 
 Array = NDArray[np.float64]
@@ -131,7 +132,16 @@ def _allowed(point: KernelPoint, limits: Limits) -> bool:
     work = work_of([_padded(point)])
     flops, moved = float(work.flops[0]), float(work.hbm_bytes[0])
     seconds = flops / limits.flops_per_s + moved / limits.bytes_per_s
-    return seconds <= limits.seconds and moved <= limits.call_bytes
+    return seconds <= limits.seconds and max(moved, _expanded_bytes(point)) <= limits.call_bytes
+
+
+def _expanded_bytes(point: KernelPoint) -> float:
+    """What a prefill of latent attention holds: keys and padded values of every head, for the cached tokens too."""
+    if point.family != "mla_prefill":
+        return 0.0
+    dims = point.dims
+    rows = dims["seq"] + 2.0 * (dims["prefix"] + dims["seq"])
+    return dims["batch"] * dims["heads"] * rows * (MLA_NOPE + MLA_ROPE) * DTYPE_BYTES[point.dtype]
 
 
 def _padded(point: KernelPoint) -> KernelPoint:
@@ -170,6 +180,8 @@ def _drawn(shape: KernelShape, dtype: str, kernel: str, limits: Limits, random: 
         case _:
             detail = {"tokens": tokens, **sizes}
             sizes = {"bytes": _moved_bytes(shape.family, kernel, tokens, sizes["width"], dtype)}
+            if shape.family == "elementwise":
+                sizes["kind"] = float(ELEMENTWISE_KINDS.index(KINDS[kernel]))
     return KernelPoint(family=shape.family, dtype=dtype, kernel=kernel, dims=sizes, detail=detail)
 
 
@@ -184,7 +196,7 @@ def _decode_lengths(limits: Limits, random: np.random.Generator) -> dict[str, fl
 
 
 def _moved_bytes(family: str, kernel: str, tokens: float, width: float, dtype: str) -> float:
-    """Bytes that the passes of a memory-bound kernel read and write."""
+    """Bytes of a memory-bound kernel, as the lowering counts them."""
     if family == "elementwise":
         return PASSES[kernel] * tokens * width * DTYPE_BYTES[dtype]
     if family == "embedding":

@@ -1,4 +1,4 @@
-"""Kernels that only move memory. Their dim is the bytes read and written by the passes that plain torch makes."""
+"""Kernels that only move memory. Their bytes are what the lowering counts for them (passes.py)."""
 
 from __future__ import annotations
 
@@ -22,17 +22,14 @@ def elementwise(arena: Arena, point: KernelPoint) -> MakeCall:
             gate_up = arena.take(dtype, tokens, 2 * width)
             return lambda: F.silu(gate_up[:, :width]) * gate_up[:, width:]
         x = arena.take(dtype, tokens, width)
-        if point.kernel == "residual_add":
-            other = arena.take(dtype, tokens, width)
-            return lambda: torch.add(x, other)
         if point.kernel == "rope":
             turn = arena.take(dtype, 2, tokens, 1, ROPE_HEAD // 2)
             heads = x.view(tokens, -1, ROPE_HEAD)
             return lambda: rotated(heads, turn[0], turn[1])
-        weight = arena.take(dtype, width)
-        if point.kernel == "rms_norm":
-            return lambda: F.rms_norm(x, (width,), weight)
-        return lambda: F.layer_norm(x, (width,), weight)
+        other, weight = arena.take(dtype, tokens, width), arena.take(dtype, width)
+        if point.kernel == "add+rms_norm":
+            return lambda: F.rms_norm(torch.add(x, other), (width,), weight)
+        return lambda: F.layer_norm(torch.add(x, other), (width,), weight)
 
     return make
 

@@ -62,8 +62,7 @@ def _model_shapes(arch: ModelArchitecture, parallel: Parallel) -> Iterator[Kerne
     for operator in lower(arch, parallel, 0, _mixed_step()):
         yield from _operator_shapes(operator)
     hidden, vocabulary = float(arch.hidden_size), float(arch.vocab_size)
-    for kernel in ("residual_add", "norm"):
-        yield KernelShape(family="elementwise", kernel=kernel, sizes={"width": hidden})
+    yield KernelShape(family="elementwise", kernel="norm", sizes={"width": hidden})
     rows = float(arch.vocab_size // parallel.tp)
     yield KernelShape(family="embedding", sizes={"width": hidden, "rows": rows})
     yield KernelShape(family="sampling", sizes={"width": vocabulary})

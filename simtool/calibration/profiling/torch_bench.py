@@ -121,7 +121,7 @@ class TorchBench:
         if family == "moe":
             return self._moe_kernel(dtype)
         if shape_kernel == "norm":
-            return "rms_norm" if self._kind == "cuda" and hasattr(torch, "_fused_rms_norm") else "layer_norm"
+            return "add+rms_norm" if self._kind == "cuda" and hasattr(torch, "_fused_rms_norm") else "add+layer_norm"
         return shape_kernel or KERNELS[family]
 
     def measure(self, point: KernelPoint) -> Timing:

@@ -108,7 +108,7 @@ def test_more_bytes_than_the_caches_can_hold_come_at_the_memorys_rate() -> None:
     table = Measurements(
         family="elementwise",
         dtype="bf16",
-        dims={"bytes": sizes},
+        dims={"bytes": sizes, "kind": np.zeros(200)},
         seconds=sizes / H200.hbm_bytes_per_s,
         lines=np.arange(200) + 2,
         table="t",
