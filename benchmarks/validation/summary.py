@@ -53,11 +53,11 @@ def table(data: Path) -> str:
     return "\n".join(lines)
 
 
-def rewritten(text: str, numbers: str) -> str:
+def rewritten(text: str, numbers: str, begin: str = BEGIN, end: str = END) -> str:
     """`text` with everything between the marks replaced. Raises ValueError where a mark is missing."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{numbers}\n{END}{after}"
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n{numbers}\n{end}{after}"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Fit the shipped kernel profiles from other people's kernel tables.
+"""Fit the shipped kernel profiles, and the laws that carry them to other devices, from other people's kernel tables.
 
 python -m simtool.calibration.fit_kernels --data DIR --out simtool/hardware/profiles
 python -m simtool.calibration.fit_kernels --report
@@ -18,13 +18,15 @@ from simtool.calibration import llmservingsim, vidur
 from simtool.calibration.aiconfigurator import SYSTEMS, find_tables, read_table
 from simtool.calibration.aiconfigurator_mla import gemm_by, read_modules, with_absorbed
 from simtool.calibration.fit_profile import FittedTable, error_line, fit_table, profile_table, write_profile
+from simtool.calibration.fit_transfer import write_transfer
+from simtool.calibration.fit_transfer_law import Sample, sample_of
 from simtool.calibration.measured_set import MeasuredSet
 from simtool.calibration.measurements import Measurements
 from simtool.calibration.peaks import peaks_of
 from simtool.errors import InputError, SimtoolError
 from simtool.hardware.device import Device, load_device
 from simtool.hardware.kernel_profile import INTERVAL
-from simtool.hardware.profile_file import load_shipped_profiles
+from simtool.hardware.profile_file import load_shipped_profiles, read_profile
 
 SEED = 20260821
 LIBRARIES = ("vllm", "sglang", "trtllm")
@@ -166,6 +168,13 @@ def write_profiles(fits: Sequence[Fitted], out: Path) -> list[Path]:
     return written
 
 
+def samples_of(fits: Sequence[Fitted], written: Iterable[Path]) -> list[Sample]:
+    """What the pooled laws are fitted to: the fits as they were written, each with rows of its own table."""
+    profiles = {(profile.device, profile.library): profile for profile in map(read_profile, written)}
+    own = [fitted for fitted in fits if not fitted.table.note]
+    return [sample_of(f.device, profiles[f.device.name, f.library].fits[f.key], f.table.rows) for f in own]
+
+
 def _versions(fits: Sequence[Fitted]) -> str:
     """The library versions that the tables name (the last part of their names), newest table first."""
     names = {f.table.rows.table.rsplit("__", 1)[-1] for f in fits if "__" in f.table.rows.table}
@@ -198,8 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.report:
             print("\n".join(report_lines()))
         if options.data is not None and options.out is not None:
-            for path in write_profiles(fit_all(options.data), options.out):
-                print(path)
+            fits = fit_all(options.data)
+            written = write_profiles(fits, options.out)
+            laws = write_transfer(samples_of(fits, written), options.out, source=SOURCES, command=COMMAND)
+            print(*written, laws, sep="\n")
         elif options.data is not None or options.out is not None or not options.report:
             raise InputError("--data/--out", "are given together", "both, or --report alone")
     except (SimtoolError, OSError) as error:

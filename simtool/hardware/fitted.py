@@ -21,6 +21,8 @@ from simtool.hardware.own_profiles import with_file
 from simtool.hardware.profile_choice import Choice, choose, computes_in
 from simtool.hardware.profile_file import load_shipped_profiles
 from simtool.hardware.roofline import RooflineLaw, Work, floor_seconds, regimes
+from simtool.hardware.transfer import PooledFit, transfer
+from simtool.hardware.transfer_file import Kind, load_shipped_transfers
 from simtool.models.operators import Operator
 
 Array = NDArray[np.float64]
@@ -49,7 +51,8 @@ MEMORY_BOUND = frozenset({"elementwise", "embedding", "sampling", "recurrent"})
 class FittedCostModel:
     """Prices operators for one device, its links and a kernel library. `price` is vectorised over batch columns.
 
-    choices caches which fit serves a (family, dtype); it lives and dies with this object.
+    transfers: the pooled laws that price what the device's own profiles lack. choices caches which fit
+    serves a (family, dtype); it lives and dies with this object.
     """
 
     device: Device
@@ -58,6 +61,7 @@ class FittedCostModel:
     profiles: tuple[KernelProfile, ...]
     devices: Mapping[str, Device]
     collectives: CollectiveModel
+    transfers: Mapping[Kind, PooledFit] = field(default_factory=dict)
     choices: dict[tuple[str, str], Choice | None] = field(default_factory=dict, compare=False)
 
     def price(self, operator: Operator) -> Cost:
@@ -82,7 +86,7 @@ class FittedCostModel:
             if choice is not None and choice.fit.skew and "kv_max" in operator.dims:
                 return self._skewed(operator, choice)
             if choice is not None:
-                return self._fitted(operator, choice)
+                return self._chosen(operator, choice)
         return self._bare(operator)
 
     def _memory_bound(self, operator: Operator) -> tuple[str, str]:
@@ -98,9 +102,9 @@ class FittedCostModel:
 
     def _skewed(self, operator: Operator, choice: Choice) -> Cost:
         """A decode batch whose longest length is kv_max: part of the way from the mean length's time to that one's."""
-        mean = self._fitted(operator, choice)
+        mean = self._chosen(operator, choice)
         longest = np.maximum(operator.dims["kv_max"], operator.dims["kv_len"])
-        alone = self._fitted(replace(operator, dims={**operator.dims, "kv_len": longest}), choice)
+        alone = self._chosen(replace(operator, dims={**operator.dims, "kv_len": longest}), choice)
         excess = alone.seconds / np.where(mean.seconds > 0, mean.seconds, 1.0) - 1.0
         kind: Provenance = "interpolated" if alone.provenance == "measured" else alone.provenance
         return _slower(mean, 1.0 + choice.fit.skew * np.maximum(excess, 0.0), kind)
@@ -112,6 +116,12 @@ class FittedCostModel:
         if key not in self.choices:
             self.choices[key] = choose(self.device, self.library, family, dtype, self.profiles, self.devices)
         return self.choices[key]
+
+    def _chosen(self, operator: Operator, choice: Choice) -> Cost:
+        pooled = self.transfers.get((choice.fit.library, choice.fit.family, choice.fit.dtype))
+        if choice.same_device or choice.fit.note or pooled is None:
+            return self._fitted(operator, choice)
+        return self._transferred(operator, choice, pooled)
 
     def _fitted(self, operator: Operator, choice: Choice) -> Cost:
         fit, terms = choice.fit, FAMILY_TERMS[choice.fit.family]
@@ -144,6 +154,31 @@ class FittedCostModel:
             roofline_s=self._floor(operator, work) * launches,
             provenance=kind,
             source=with_file(f"{source} ({choice.reason})" if choice.reason else source, fit.file),
+        )
+
+    def _transferred(self, operator: Operator, choice: Choice, pooled: PooledFit) -> Cost:
+        """The pooled law, corrected by how every measured device departs from it; no faster than the specification."""
+        fit, key = choice.fit, (choice.fit.family, choice.fit.dtype)
+        launches = max(operator.launches, 1) if fit.family == "elementwise" else 1
+        dims = _float_dims(operator, launches)
+        same = [p.fits[key] for p in self.profiles if p.library == fit.library and key in p.fits]
+        sources = [(self.devices[other.device], other) for other in same if not other.note]
+        work = FAMILY_TERMS[fit.family].work(dims, choice.stored)
+        found = transfer(pooled, sources, self.device, dims, choice.stored, choice.compute, exact=choice.exact)
+        peak, bandwidth = self.device.peak_flops(choice.compute), self.device.hbm_bytes_per_s
+        least = floor_seconds(work, peak, COLD_MEMORY_EFFICIENCY * bandwidth)
+        busy = work.flops + work.hbm_bytes > 0
+        seconds = np.where(busy, np.maximum(np.exp(found.log_seconds), least), 0.0) * launches
+        beyond = np.maximum(found.outside - TOLERATED_OCTAVES, 0.0) * busy
+        ends = found.log_interval + np.minimum(beyond, 3.0)[:, None] * fit.law_interval  # as in _interval
+        names = ", ".join(dict.fromkeys(with_file(other.device, other.file) for _, other in sources))
+        return Cost(
+            seconds=seconds,
+            lower=seconds * np.exp(ends[:, 0]),
+            upper=seconds * np.exp(ends[:, 1]),
+            roofline_s=self._floor(operator, work) * launches,
+            provenance="roofline" if bool(np.any(beyond > 0)) else "transferred",
+            source=f"{fit.library}/{fit.family}/{fit.dtype} of {names} ({choice.reason})",
         )
 
     def _rates(self, choice: Choice) -> tuple[float, float]:
@@ -242,4 +277,5 @@ def load_cost_model(
         profiles=profiles,
         devices=devices,
         collectives=collective_model(cluster, library, curves),
+        transfers=load_shipped_transfers(),
     )

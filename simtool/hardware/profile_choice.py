@@ -41,13 +41,14 @@ class Choice:
     """A fit to price with, and how.
 
     own: same device and library and the asked dtype, so its interval holds as it is. same_device: the efficiencies are
-    the device's own. stored: the dtype to count bytes with. compute, fit_compute: the dtypes whose peaks on this device
-    and on the fit's device give the compute ratio.
+    the device's own. exact: the asked dtype, or one with the same kernels. stored: the dtype to count bytes with.
+    compute, fit_compute: the dtypes whose peaks on this device and on the fit's device give the compute ratio.
     """
 
     fit: FamilyFit
     own: bool
     same_device: bool
+    exact: bool
     stored: str
     compute: str
     fit_compute: str
@@ -67,9 +68,7 @@ def choose(
     First the same storage width, nearest device first; then a native narrow dtype by its half-rate neighbour (FP4 from
     FP8); last the 16-bit fit with small weights (weight-only kernels, as engines run dtypes a device lacks).
     """
-    aliases = SAME_WIDTH.get(dtype, (dtype,))
-    if family == "moe" and dtype == "fp8":  # published FP8 experts are block-scaled (DeepSeek, Qwen3, MiniMax)
-        aliases = SAME_WIDTH["fp8_block"]
+    aliases = aliases_of(family, dtype)
     near = list(_by_nearness(device, library, profiles, devices))
     for profile in near:
         for alias in aliases:
@@ -78,13 +77,20 @@ def choose(
                 compute = computes_in(family, alias)
                 return _described(fit, device, library, dtype, fit.dtype, compute, compute)
     native_fp4 = dtype in ("nvfp4", "fp4") and device.compute_dtype(dtype) == "fp4" and family in ("gemm", "moe")
-    wider = [("fp8", "nvfp4", "fp4")] if native_fp4 else []
+    wider = [(source, "nvfp4", "fp4") for source in aliases_of(family, "fp8")] if native_fp4 else []
     for source, stored, compute in [*wider, ("bf16", WEIGHT_ONLY.get(dtype, dtype), "bf16")]:
         for profile in near:
             fit = profile.fits.get((family, source))
             if fit is not None:
-                return _described(fit, device, library, dtype, stored, compute, source)
+                return _described(fit, device, library, dtype, stored, compute, computes_in(family, source))
     return None
+
+
+def aliases_of(family: str, dtype: str) -> tuple[str, ...]:
+    """The dtypes whose fits serve `dtype`, best first."""
+    if family == "moe" and dtype == "fp8":  # published FP8 experts are block-scaled (DeepSeek, Qwen3, MiniMax)
+        dtype = "fp8_block"
+    return SAME_WIDTH.get(dtype, (dtype,))
 
 
 def computes_in(family: str, dtype: str) -> str:
@@ -109,7 +115,7 @@ def _described(
     exact = fit.dtype == dtype or (fit.dtype, dtype) in SAME_KERNELS
     reasons = []
     if not same_device:
-        reasons.append(f"transferred from {fit.device} by specification ratios")
+        reasons.append(f"transferred, nearest {fit.device}")
     if fit.library != library:
         reasons.append(f"no {library} table, {fit.library}'s used")
     if compute != fit_compute:
@@ -124,6 +130,7 @@ def _described(
         fit=fit,
         own=same_device and fit.library == library and exact and not fit.note,  # a noted fit is another library's
         same_device=same_device,
+        exact=exact,
         stored=stored,
         compute=compute,
         fit_compute=fit_compute,
@@ -134,7 +141,7 @@ def _described(
 def _by_nearness(
     device: Device, library: str, profiles: tuple[KernelProfile, ...], devices: Mapping[str, Device]
 ) -> Iterator[KernelProfile]:
-    """Own device first, then same compute capability, then architecture, then machine balance and size."""
+    """Own device first, then own library, compute capability, architecture, machine balance and size."""
 
     def distance(profile: KernelProfile) -> tuple[float, ...]:
         source = devices[profile.device]
@@ -145,6 +152,7 @@ def _by_nearness(
         compute = abs(math.log(source.peak_flops("fp16") / device.peak_flops("fp16")))
         order = LIBRARY_ORDER.index(profile.library) if profile.library in LIBRARY_ORDER else len(LIBRARY_ORDER)
         rank = -1 if profile.library == library else order
-        return (float(not same), float(unlike), float(other), bandwidth + compute, float(rank))
+        foreign = not same and profile.library != library  # libraries differ more than devices do
+        return (float(not same), float(foreign), float(unlike), float(other), bandwidth + compute, float(rank))
 
     return iter(sorted(profiles, key=distance))
