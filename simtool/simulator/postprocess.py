@@ -5,7 +5,7 @@ from __future__ import annotations
 from simtool.simulator.gaps import record_gap
 from simtool.simulator.jit import jit
 from simtool.simulator.kvcache import free_blocks, prompt_tokens, take_blocks
-from simtool.simulator.queues import finish_pop, finish_push, next_finish, running_remove
+from simtool.simulator.queues import finish_drop, finish_push, next_finish, running_remove
 from simtool.simulator.state import (
     ARRIVAL,
     BATCH_CLOSED,
@@ -22,7 +22,6 @@ from simtool.simulator.state import (
     ENDED,
     ENDED_HEAD,
     FINISH,
-    FINISH_HEAP,
     FIRST,
     GENERATED,
     INPUT,
@@ -105,9 +104,9 @@ def finish_decodes(s: State, group: int, row: int, lane: int, iterations: int, e
     s.lane_i[row, lane, ITER] += iterations
     s.lane_i[row, lane, KV_SUM] += iterations * s.lane_i[row, lane, DECODES]
     s.lane_f[row, lane] = end_s
-    while s.lane_i[row, lane, FINISH_HEAP] > 0 and next_finish(s, row, lane) <= 0:
+    while next_finish(s, row, lane) <= 0:
         req = s.finish_heap[row, lane, 0] & 0xFFFFFFFF
-        finish_pop(s, row, lane)
+        finish_drop(s, row, lane, 0)
         leave_decode(s, group, row, lane, req)
         finish(s, group, row, req, end_s)
 

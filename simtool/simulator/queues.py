@@ -8,12 +8,10 @@ from simtool.simulator.state import (
     BY_PRIORITY,
     CHILD,
     FINISH_HEAP,
-    FINISH_ITER,
     HEAD,
     HEAP,
     I8,
     ITER,
-    LANE,
     NEXT,
     NEXT_RUN,
     NONE,
@@ -161,7 +159,6 @@ def running_remove(s: State, row: int, req: int) -> None:
     else:
         s.row_i[row, RUN_TAIL] = before
     s.row_i[row, RUNNING] -= 1
-    s.req_i[req, FINISH_ITER] = NONE
 
 
 @jit
@@ -174,45 +171,22 @@ def sift_up(heap: I8, i: int, key: int) -> None:
 
 
 @jit
-def alive(s: State, lane: int, key: int) -> bool:
-    """Whether a heap entry still holds: the request was not preempted since, to come back at another time or lane."""
-    req = key & 0xFFFFFFFF
-    return bool(s.req_i[req, FINISH_ITER] == key >> 32 and s.req_i[req, LANE] == lane)
-
-
-@jit
-def finish_compact(s: State, row: int, lane: int) -> None:
-    """Drop the entries of preempted requests when the heap is full (at most max_seqs are alive)."""
-    heap = s.finish_heap[row, lane]
-    size = 0
-    for i in range(s.lane_i[row, lane, FINISH_HEAP]):
-        key = heap[i]
-        if alive(s, lane, key):
-            sift_up(heap, size, key)
-            size += 1
-    s.lane_i[row, lane, FINISH_HEAP] = size
-
-
-@jit
 def finish_push(s: State, row: int, lane: int, finish_iter: int, req: int) -> None:
-    """Remember in which decode iteration of the lane the request ends (binary heap)."""
-    heap = s.finish_heap[row, lane]
-    key = (finish_iter << 32) | req
-    if s.lane_i[row, lane, FINISH_HEAP] == heap.shape[0]:
-        finish_compact(s, row, lane)
+    """Remember in which decode iteration of the lane the request ends (binary heap; an entry for each that decodes)."""
     i = s.lane_i[row, lane, FINISH_HEAP]
     s.lane_i[row, lane, FINISH_HEAP] = i + 1
-    sift_up(heap, i, key)
-    s.req_i[req, FINISH_ITER] = finish_iter
+    sift_up(s.finish_heap[row, lane], i, (finish_iter << 32) | req)
 
 
 @jit
-def finish_pop(s: State, row: int, lane: int) -> None:
-    """Drop the earliest entry."""
+def finish_drop(s: State, row: int, lane: int, i: int) -> None:
+    """Drop the entry at position i: the last one takes its place and sinks or rises from there."""
     heap = s.finish_heap[row, lane]
     size = s.lane_i[row, lane, FINISH_HEAP] - 1
     s.lane_i[row, lane, FINISH_HEAP] = size
-    key, i = heap[size], 0
+    if i == size:
+        return
+    key = heap[size]
     while 2 * i + 1 < size:
         child = 2 * i + 1
         if child + 1 < size and heap[child + 1] < heap[child]:
@@ -221,15 +195,21 @@ def finish_pop(s: State, row: int, lane: int) -> None:
             break
         heap[i] = heap[child]
         i = child
-    heap[i] = key
+    sift_up(heap, i, key)
+
+
+@jit
+def finish_forget(s: State, row: int, lane: int, req: int) -> None:
+    """The request is preempted: it may come back in any lane, to end in any iteration, this one too."""
+    for i in range(s.lane_i[row, lane, FINISH_HEAP]):
+        if s.finish_heap[row, lane, i] & 0xFFFFFFFF == req:
+            finish_drop(s, row, lane, i)
+            return
 
 
 @jit
 def next_finish(s: State, row: int, lane: int) -> int:
-    """Iterations of the lane until the first of its decoding requests ends (entries of preempted ones are dropped)."""
-    while s.lane_i[row, lane, FINISH_HEAP] > 0:
-        key = s.finish_heap[row, lane, 0]
-        if alive(s, lane, key):
-            return int((key >> 32) - s.lane_i[row, lane, ITER])
-        finish_pop(s, row, lane)
-    return 1 << 40
+    """Iterations of the lane until the first of its decoding requests ends."""
+    if s.lane_i[row, lane, FINISH_HEAP] == 0:
+        return 1 << 40
+    return int((s.finish_heap[row, lane, 0] >> 32) - s.lane_i[row, lane, ITER])

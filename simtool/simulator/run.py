@@ -54,7 +54,7 @@ def result_of(cluster: Cluster, engines: Sequence[EngineSpec], workload: Workloa
     """Columns of a cluster that has run to its end."""
     s = cluster.state
     first, finish = s.req_f[:, st.FIRST].copy(), s.req_f[:, st.FINISH].copy()
-    refused = s.req_i[:, st.FINISH_ITER] == -2
+    refused = finish < 0
     first[refused] = finish[refused] = np.nan
     reactive = workload.max_concurrency > 0 or len(workload.follows) > 0
     sent = s.req_f[:, st.ARRIVAL] - request_latency_s(engines) if reactive else workload.arrival_s

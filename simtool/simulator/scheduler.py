@@ -18,6 +18,7 @@ from simtool.simulator.kvcache import (
     take_blocks,
 )
 from simtool.simulator.queues import (
+    finish_forget,
     heap_before,
     running_append,
     running_remove,
@@ -38,7 +39,6 @@ from simtool.simulator.state import (
     CHUNKS,
     COMPUTED,
     DECODES,
-    FINISH_ITER,
     FREE,
     GENERATED,
     INPUT,
@@ -112,6 +112,7 @@ def preempt(s: State, group: int, row: int, req: int) -> None:
         computed += iterations
         s.lane_i[row, lane, DECODES] -= 1
         s.lane_i[row, lane, KV_SUM] -= computed
+        finish_forget(s, row, lane, req)
         if s.config[group, RESERVE_FULL] < 2:
             size = s.config[group, BLOCK_SIZE]
             s.phase[row, lane, (s.req_i[req, START] - s.req_i[req, COMPUTED]) % size] -= 1
@@ -220,7 +221,6 @@ def admit(s: State, group: int, row: int, lane: int, budget: int) -> None:
             waiting_pop(s, group, row)
             s.row_i[row, REFUSED] += 1
             s.row_i[row, OUTSTANDING] -= 1
-            s.req_i[req, FINISH_ITER] = -2
             continue
         if s.row_i[row, RUNNING] >= limit or s.lane_i[row, lane, PARTIAL] != NONE:
             return

@@ -72,7 +72,7 @@ def request_arrays(workload: Workload, latency_s: float) -> tuple[st.I4, st.F8]:
     req_i[:, st.INPUT] = workload.input_tokens
     req_i[:, st.OUTPUT] = workload.output_tokens
     req_i[:, st.PRIORITY] = workload.priority if len(workload.priority) else 0
-    for column in (st.NEXT, st.PREV_RUN, st.NEXT_RUN, st.CHILD, st.FINISH_ITER):
+    for column in (st.NEXT, st.PREV_RUN, st.NEXT_RUN, st.CHILD):
         req_i[:, column] = st.NONE
     req_f = np.full((n, 5), -1.0)
     req_f[:, st.ARRIVAL] = workload.arrival_s + latency_s
@@ -147,7 +147,7 @@ def build_state(
         lane_i=lane_i,
         lane_f=np.zeros((rows, lanes)),
         phase=np.zeros((rows, lanes, max(e.block_size for e in engines)), np.int32),
-        finish_heap=np.zeros((rows, lanes, seqs + 1), np.int64),
+        finish_heap=np.zeros((rows, lanes, seqs), np.int64),
         join_s=np.zeros((rows, lanes, st.MAX_JOINS)),
         join_n=np.zeros((rows, lanes, st.MAX_JOINS), np.int64),
         chunks=np.zeros((rows, lanes, seqs, 3), np.int32),

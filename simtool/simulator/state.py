@@ -20,7 +20,7 @@ INF = 1e300
 
 # req_i columns: one 64-byte cache line a request
 INPUT, OUTPUT, PRIORITY, NEXT, PREV_RUN, NEXT_RUN, COMPUTED, GENERATED = range(8)
-BLOCKS, START, HELD, CACHED, PREEMPTIONS, LANE, FINISH_ITER, CHILD = range(8, 16)
+BLOCKS, START, HELD, CACHED, PREEMPTIONS, LANE, CHILD = range(8, 15)
 REQ_COLUMNS = 16
 # req_f columns, seconds
 ARRIVAL, SCHEDULED, FIRST, FINISH, LAST_TOKEN = range(5)
@@ -74,7 +74,7 @@ class State(NamedTuple):
     lane_i: I8  # [R, L, LANE_COLUMNS]
     lane_f: F8  # [R, L] end of the lane's last decode iteration
     phase: I4  # [R, L, B] decoding requests by the iteration (mod B) in which they need a new block
-    finish_heap: I8  # [R, L, max_seqs] (finish iteration << 32 | request)
+    finish_heap: I8  # [R, L, max_seqs] (finish iteration << 32 | request), an entry for each that decodes
     join_s: F8  # [R, L, MAX_JOINS] first-token times of requests that have not decoded yet
     join_n: I8  # [R, L, MAX_JOINS]
     chunks: I4  # [R, L, max_seqs, 3] prefill chunks of the step being built
