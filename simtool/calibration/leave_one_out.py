@@ -17,7 +17,7 @@ from simtool.hardware.transfer import PooledFit, TransferLaw, transfer
 Array = NDArray[np.float64]
 
 # Quantiles of a handful of devices are narrower than what the next one needs: with these factors the 90% intervals that
-# other devices give cover 85-95% of the rows of the one left out, most families' median over tables (docs/validation).
+# other devices give cover 86% of the rows of the one left out (docs/validation.md, by family); without them 80%.
 WIDER = 1.2
 MORE_WIDER: Mapping[str, float] = {"attention_prefill": 1.4, "mla_prefill": 1.4, "mla_decode": 1.4}
 FEWEST_FOR_REGIME = 200  # rows in a regime for quantiles of its own
