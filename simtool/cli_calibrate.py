@@ -18,6 +18,9 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 
+FIT_HEADS = ("family", "dtype", "points", "in sample", "held out", "p95", "noise", "roofline", "90% covers")
+CURVE_HEADS = ("curve", "library", "ranks", "points", "held out", "p95", "noise")
+
 Out = Annotated[Path, typer.Option("--out", help="Folder for points, profile and report.")]
 Budget = Annotated[str, typer.Option("--budget", help="Time to measure for: 240, 240s, 8m.")]
 Where = Annotated[str, typer.Option("--device", help="cuda or cpu \\[the GPU where there is one].")]
@@ -159,41 +162,40 @@ def _object(profile: KernelProfile, path: Path) -> dict[str, Any]:
 def _curve_object(curve: Curve) -> dict[str, Any]:
     median, p95 = curve.held_out
     names = {"kind": curve.kind, "library": curve.library, "ranks": curve.ranks, "points": curve.points}
-    return {**names, "held_out_median": median, "held_out_p95": p95}
+    return {**names, "held_out_median": median, "held_out_p95": p95, "noise_median": curve.noise}
 
 
 def _print_tables(profiles: list[KernelProfile]) -> None:
-    from simtool.terminal import print_table
+    """What each profile's fits and curves are worth: held-out error beside the noise of the measurement."""
+    from simtool.terminal import print_table, print_text
 
-    fits = [_fit_row(profile, fit) for profile in profiles for fit in profile.fits.values()]
-    if fits:
-        heads = ("device", "library", "family", "dtype", "points", "in sample", "held out", "p95", "noise", "roofline")
-        print_table((*heads, "90% covers"), fits, left=4)
-    curves = [_curve_row(p, curve) for p in profiles for curve in (*p.curves, *p.copies)]
-    if curves:
-        print_table(("device", "curve", "library", "ranks", "points", "held out", "p95"), curves, left=3)
+    for profile in profiles:
+        print_text(f"{profile.device}, {profile.library} {profile.version}".rstrip())
+        if profile.fits:
+            print_table(FIT_HEADS, [_fit_row(fit) for fit in profile.fits.values()], left=2)
+        curves = (*profile.curves, *profile.copies)
+        if curves:
+            print_table(CURVE_HEADS, [_curve_row(curve) for curve in curves], left=2)
 
 
-def _fit_row(profile: KernelProfile, fit: FamilyFit) -> list[str]:
+def _fit_row(fit: FamilyFit) -> list[str]:
     errors = fit.errors
-    noise = _percent(errors.noise_median) if errors.noise_points else "-"
     shares = (errors.in_sample_median, errors.held_out_median, errors.held_out_p95)
     return [
-        profile.device,
-        profile.library,
         fit.family,
         fit.dtype,
         str(errors.in_sample_points),
         *(_percent(share) for share in shares),
-        noise,
+        _percent(errors.noise_median) if errors.noise_points else "-",
         _percent(errors.law_only_median),
         f"{100 * errors.coverage_90:.0f}%",
     ]
 
 
-def _curve_row(profile: KernelProfile, curve: Curve) -> list[str]:
-    errors = (_percent(curve.held_out[0]), _percent(curve.held_out[1]))
-    return [profile.device, curve.kind, curve.library, str(curve.ranks), str(curve.points), *errors]
+def _curve_row(curve: Curve) -> list[str]:
+    errors = [_percent(share) for share in curve.held_out]
+    noise = _percent(curve.noise) if curve.noise else "-"
+    return [curve.kind, curve.library, str(curve.ranks), str(curve.points), *errors, noise]
 
 
 def _percent(share: float) -> str:

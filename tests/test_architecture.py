@@ -36,6 +36,7 @@ HOMES = {
     "simpy": {"simulator"},
     "ortools": {"planners"},
     "plotly": {"report"},
+    "torch": {"calibration"},
     "typer": {
         "cli",
         "cli_calibrate",
@@ -110,9 +111,9 @@ def loaded_after(statement: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("command", ["--help", "plan --help", "simulate --help", "trace synth --help"])
+@pytest.mark.parametrize("command", ["", "plan", "simulate", "trace synth", "calibrate", "calibrate import"])
 def test_help_loads_nothing_heavy(command):
-    loaded = loaded_after(f"from simtool.cli import run\nassert run({command.split()!r}) == 0")
+    loaded = loaded_after(f"from simtool.cli import run\nassert run({[*command.split(), '--help']!r}) == 0")
     assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)
 
 

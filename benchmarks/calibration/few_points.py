@@ -1,5 +1,5 @@
 """How good is a fit from 50 to 400 points? Held-out error on public kernel tables, beside a smooth roofline alone and a
-random forest: python -m benchmarks.calibration.few_points [--data DIR] [--out FILE]
+random forest: python -m benchmarks.calibration.few_points [--data DIR] [--write docs/validation.md]
 
 universal: points drawn from the whole table. model: only the shapes of four models (the nearest that the table has;
 MODELS below), so that tokens, batch and lengths vary. In both, all rows that were not drawn are predicted.
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.validation.comparison import arguments
+from benchmarks.validation.summary import rewritten
 from simtool.calibration.fit_errors import relative
 from simtool.calibration.fit_family import predicted_log
 from simtool.calibration.fit_kernels import LIBRARIES, SYSTEMS
@@ -32,6 +33,7 @@ from simtool.plan import Parallel
 
 Array = NDArray[np.float64]
 SIZES = (50, 100, 200, 400)
+AT = 200  # points for the columns of the details that show one number
 MOST_TESTED = 4_000
 SEED = 7
 MODELS = (("llama-3.1-8b", 1, 1), ("llama-3.1-70b", 4, 1), ("qwen3-30b-a3b", 4, 4), ("deepseek-v3", 8, 8))  # tp, ep
@@ -161,16 +163,47 @@ def summary(found: Sequence[Score]) -> Iterator[str]:
         yield f"| {family} | {scope} | {points} | {errors} | {100 * covered:.0f}% |"
 
 
+def details(found: Sequence[Score]) -> Iterator[str]:
+    """A Markdown row each device, library, family and dtype."""
+    sizes = "/".join(str(size) for size in SIZES)
+    yield f"| table | kernel | universal: {sizes} | model: {sizes} | p95 | roofline alone | forest | covers |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for key in sorted({(s.device, s.library, s.family, s.dtype) for s in found}):
+        part = [s for s in found if (s.device, s.library, s.family, s.dtype) == key]
+        rows = [_medians([s for s in part if s.scope == scope]) for scope in ("universal", "model")]
+        at = [s for s in part if s.points == AT]
+        pairs = (
+            "/".join(f"{100 * score[index]:.0f}" for score in (getattr(s, name) for s in at)) + "%"
+            for name, index in (("fitted", 1), ("roofline", 0), ("forest", 0))
+        )
+        covers = "/".join(f"{100 * s.covered:.0f}" for s in at) + "%"
+        device, library, family, dtype = key
+        yield f"| {device}, {library} | {family}, {dtype} | {' | '.join(rows)} | {' | '.join(pairs)} | {covers} |"
+
+
+def _medians(part: Sequence[Score]) -> str:
+    """Median error by number of points; a dash where the table is too small for a number."""
+    by_points = {s.points: f"{100 * s.fitted[0]:.1f}" for s in part}
+    return "/".join(by_points.get(size, "–") for size in SIZES) + "%"
+
+
 def main() -> None:
-    """Print a line a fit and the summary."""
+    """Print a line a fit and both tables; with --write put the tables into a file."""
     parser = arguments(__doc__.splitlines()[0])
-    found = []
+    parser.add_argument("--write", type=Path, help="file whose numbers are replaced")
+    options, found = parser.parse_args(), []
     print(f"{'device':10}{'library':8}{'family':18}{'dtype':6}{'scope':10}{'pts':>5}{'fit':>9}{'p95':>6}", end="")
     print(f"{'roofline':>9}{'p95':>6}{'forest':>8}{'p95':>6}{'covered':>9}")
-    for one in scores(parser.parse_args().data):
+    for one in scores(options.data):
         found.append(one)
         print(line(one), flush=True)
-    print("\n".join(summary(found)))
+    tables = {"summary": "\n".join(summary(found)), "details": "\n".join(details(found))}
+    print("\n\n".join(tables.values()))
+    if options.write is not None:
+        text = options.write.read_text(encoding="utf-8")
+        for name, table in tables.items():
+            text = rewritten(text, table, f"<!-- few points, {name}: begin -->", f"<!-- few points, {name}: end -->")
+        options.write.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -40,13 +40,20 @@ def fit_curve(samples: Samples) -> Curve:
         samples,
         size,
         seconds,
-        spread=max(MIN_SPREAD, float(np.quantile(np.abs(errors), 0.8))),
+        spread=max(MIN_SPREAD, float(np.quantile(np.abs(errors), 0.9))),
         held_out=(float(np.median(magnitudes)), float(np.quantile(magnitudes, 0.95))),
+        noise=_noise(samples),
     )
 
 
 def _through(
-    samples: Samples, size: Array, seconds: Array, *, spread: float = 0.0, held_out: tuple[float, float] = (0.0, 0.0)
+    samples: Samples,
+    size: Array,
+    seconds: Array,
+    *,
+    spread: float = 0.0,
+    held_out: tuple[float, float] = (0.0, 0.0),
+    noise: float = 0.0,
 ) -> Curve:
     from scipy.optimize import isotonic_regression
 
@@ -65,7 +72,16 @@ def _through(
         points=samples.size_bytes.size,
         held_out=held_out,
         source=samples.source,
+        noise=noise,
     )
+
+
+def _noise(samples: Samples) -> float:
+    """Median |t / other t - 1| of neighbouring measurements of the same size; 0 where there are none."""
+    order = np.argsort(samples.size_bytes, kind="stable")
+    same = np.diff(samples.size_bytes[order]) == 0
+    gaps = np.abs(np.expm1(np.diff(np.log(samples.seconds[order]))))[same]
+    return float(np.median(gaps)) if len(gaps) else 0.0
 
 
 def _by_size(size: Array, seconds: Array) -> tuple[Array, Array]:

@@ -24,6 +24,7 @@ from simtool.calibration.points import (
     TimedPoint,
     Timing,
 )
+from simtool.hardware.fitted_work import STORED_BYTES
 
 SCHEMA = 1
 LONGEST_TEXT = 2_000
@@ -163,6 +164,8 @@ def _point(fields: dict[str, Any]) -> KernelPoint:
     if numbers.get("kv_max", numbers.get("kv_len", 0.0)) < numbers.get("kv_len", 0.0):
         raise BadLineError("kv_max is below the mean kv_len")
     dtype, kernel = _text(fields["dtype"], "dtype"), _text(fields["kernel"], "kernel")
+    if dtype not in STORED_BYTES:
+        raise BadLineError(f"has the dtype {dtype!r}, which is none of {', '.join(STORED_BYTES)}")
     return KernelPoint(family=family, dtype=dtype, kernel=kernel, dims=numbers)
 
 

@@ -155,7 +155,7 @@ def _check(name: str, model: CollectiveModel, table: list[Samples], nodes: int) 
         points=errors.size,
         median=float(np.median(relative)),
         p95=float(np.quantile(relative, 0.95)),
-        spread=float(np.quantile(np.abs(errors), 0.8)),
+        spread=float(np.quantile(np.abs(errors), 0.9)),
         bias=float(np.median(errors)),
     )
 
@@ -173,6 +173,6 @@ def report_lines(data: Path) -> Iterator[str]:
             f"      {numbers[2]:6.1%} / {numbers[3]:6.1%}"
         )
     yield ""
-    yield f"{'not fitted to':48} {'points':>6}  median     p95   80% |log|   bias"
+    yield f"{'not fitted to':48} {'points':>6}  median     p95   90% |log|   bias"
     for row in check_table(data):
         yield f"{row.name:48} {row.points:6d}  {row.median:6.1%} {row.p95:7.1%}   {row.spread:8.2f}  {row.bias:+6.2f}"

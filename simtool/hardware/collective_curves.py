@@ -21,9 +21,10 @@ FITTED_DEVICES = ("h200", "a100-80g", "l40s", "v100-pcie-16g")
 class Curve:
     """t(b) = latency_s + excess(b): log excess is interpolated in log b between knots, linear in b beyond the last.
 
-    knot_bytes, excess_s: shape [k], both increasing, so that t is monotone in b. spread: 80% quantile of the held-out
-    |log error|. held_out: (median, p95) relative error of every second size left out of the fit. file: the profile that
-    the user gave, "" for a shipped curve.
+    knot_bytes, excess_s: shape [k], both increasing, so that t is monotone in b. spread: 90% quantile of the held-out
+    |log error|. held_out: (median, p95) relative error of every second size left out of the fit. noise: median relative
+    difference between measurements of one size, 0 where each was measured once. file: the profile that the user gave,
+    "" for a shipped curve.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Curve:
     points: int
     held_out: tuple[float, float]
     source: str
+    noise: float = 0.0
     file: str = ""
 
     def excess(self, size: Array) -> Array:
@@ -92,11 +94,13 @@ def curve_of(entry: dict[str, Any], filename: str) -> Curve:
         points=int(entry["points"]),
         held_out=(float(entry["held_out_median"]), float(entry["held_out_p95"])),
         source=str(entry["source"]),
+        noise=float(entry.get("noise") or 0.0),
     )
 
 
 def curve_entry(curve: Curve) -> dict[str, Any]:
     """`curve` as the JSON object that load_curves reads."""
+    noise = {"noise": round(curve.noise, 4)} if curve.noise else {}
     return {
         "kind": curve.kind,
         "library": curve.library,
@@ -108,5 +112,6 @@ def curve_entry(curve: Curve) -> dict[str, Any]:
         "points": curve.points,
         "held_out_median": round(curve.held_out[0], 4),
         "held_out_p95": round(curve.held_out[1], 4),
+        **noise,
         "source": curve.source,
     }

@@ -35,13 +35,13 @@ Array = NDArray[np.float64]
 
 LIBRARIES = ("vllm", "vllm-eager", "sglang", "sglang-eager", "trtllm", "nccl", "torch", "deepep", "deepep_ll")
 
-# Half-widths of the 80% interval in log time: 80% quantiles of |log error| where the model meets tables that it was not
+# Half-widths of the 90% interval in log time: 90% quantiles of |log error| where the model meets tables that it was not
 # fitted to, as `python -m simtool.calibration.fit_collectives --data DIR --report` prints. Added in quadrature to a
 # curve's own held-out spread.
-SAME_LINK_SPREAD = 0.11  # the same device measured by someone else (apex_plus against the fitted H200)
-OTHER_LINK_SPREAD = 0.31  # A100 from H200 and back by link ratios (NCCL 0.24, vLLM 0.27-0.31)
-OTHER_HOST_SPREAD = 0.86  # V100 PCIe from L40S: peer access and host bridges differ
-OTHER_NODES_SPREAD = 0.55  # hierarchical model on two A100 nodes (vidur)
+SAME_LINK_SPREAD = 0.20  # the same device measured by someone else (apex_plus against the fitted H200)
+OTHER_LINK_SPREAD = 0.34  # A100 from H200 and back by link ratios (NCCL 0.28-0.29, vLLM 0.33-0.34)
+OTHER_HOST_SPREAD = 0.98  # V100 PCIe from L40S: peer access and host bridges differ
+OTHER_NODES_SPREAD = 0.60  # hierarchical model on two A100 nodes (vidur)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,6 +129,7 @@ class CurveEntry(_Entry):
     held_out_median: float
     held_out_p95: float
     source: Text
+    noise: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
 class ProfileEntry(_Entry):

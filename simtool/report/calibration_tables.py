@@ -107,7 +107,7 @@ def _fastest(points: FitPoints) -> str:
 
 def curves_table(curves: tuple[Curve, ...]) -> str:
     """Latency, bandwidth at the largest size and held-out error of each curve."""
-    heads = ("what", "library", "ranks", "latency", "at the largest size", "points", "held out")
+    heads = ("what", "library", "ranks", "latency", "at the largest size", "points", "held out", "noise")
     rows = [
         (
             mover_words(curve.kind),
@@ -117,6 +117,7 @@ def curves_table(curves: tuple[Curve, ...]) -> str:
             rate(float(curve.knot_bytes[-1] / curve.seconds(curve.knot_bytes[-1:])[0]), "B/s"),
             f"{curve.points:,}",
             _pair(*curve.held_out),
+            percent(curve.noise) if curve.noise else "–",
         )
         for curve in curves
     ]

@@ -16,6 +16,13 @@ from tests.calibration.test_fit_law import LAW, synthetic_decodes, synthetic_gem
 H200 = load_device("h200")
 
 
+@pytest.fixture(autouse=True)
+def quick_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about how good a residual is."""
+    monkeypatch.setattr("simtool.calibration.fit_family.STARTS", 1)
+    monkeypatch.setattr("simtool.calibration.fit_family.SWEEPS", 3)
+
+
 def decode_fit(library: str, extra_s: float = 0.0, device: str = "h200") -> Fitted:
     rows = synthetic_decodes(LAW)
     return fit_rows(load_device(device), library, replace(rows, seconds=rows.seconds + extra_s))

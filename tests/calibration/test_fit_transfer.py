@@ -32,7 +32,7 @@ DEVICES = ("h200", "a100-80g", "l40s", "rtx-pro-6000")
 
 
 def gemms(device: str, seed: int) -> Measurements:
-    axes = (4.0 ** np.arange(7), 4.0 ** np.arange(3, 8), 4.0 ** np.arange(3, 8))
+    axes = (4.0 ** np.arange(7), 4.0 ** np.arange(3, 8), 4.0 ** np.arange(3, 8, 1.3))
     m, n, k = (axis.ravel() for axis in np.meshgrid(*axes))
     dims = {"m": m, "n": n, "k": k}
     exact = LAW.log_seconds(FAMILY_TERMS["gemm"].work(dims, "bf16"), load_device(device), "gemm", "bf16")

@@ -23,11 +23,14 @@ COMMAND_FLAGS = {
         "--exact-steps",
     ),
     *("--model", "--over", "--format", "--version"),
+    *("--budget", "--device", "--families", "--models", "--library"),
 }
 VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/how-to.md", "examples/README.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/tutorial.md", "docs/how-to.md", "docs/calibration.md", "examples/README.md"]
+)
 def test_every_flag_in_the_documents_exists(name):
     known = {
         part

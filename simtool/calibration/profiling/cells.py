@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from simtool.calibration.points import KernelPoint, TimedPoint
 from simtool.calibration.profiling.bench import Extra
 
-REPEAT_EVERY = 10  # a tenth of the points are measured a second time, to know the noise
+# A tenth of the points are measured a second time, to know the noise; a fifth at first, so that few points tell it too.
+REPEAT_EVERY, REPEAT_EVERY_AT_FIRST, AT_FIRST = 10, 5, 50
 ADAPT_FROM, ADAPT_EVERY = 20, 3  # once the space is filled roughly, every third point goes where the fit is unsure
 
 MostUncertain = Callable[[Sequence[KernelPoint], Sequence[TimedPoint]], KernelPoint]
@@ -46,11 +45,12 @@ class Cell:
         self.once.pop(key, None)
         self.spent_s += cost_s
 
-    def next_point(self, random: np.random.Generator, most_uncertain: MostUncertain | None) -> KernelPoint | None:
+    def next_point(self, most_uncertain: MostUncertain | None) -> KernelPoint | None:
         """A repeat, a point where the fit is unsure, or the next of the design; None when all are measured."""
         count = len(self.timed)
-        if self.once and count % REPEAT_EVERY == REPEAT_EVERY - 1:
-            return list(self.once.values())[int(random.integers(len(self.once)))]
+        every = REPEAT_EVERY_AT_FIRST if count < AT_FIRST else REPEAT_EVERY
+        if self.once and count % every == every - 1:
+            return next(iter(self.once.values()))  # the oldest, so that the noise holds what drifts in between
         if not self.left:
             return None
         if most_uncertain is not None and count >= ADAPT_FROM and count % ADAPT_EVERY == 0:

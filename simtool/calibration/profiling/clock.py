@@ -22,7 +22,8 @@ MakeCall = Callable[[], Call]
 WIDE_SPREAD = 0.10  # a relative interquartile range above this is measured again
 MOST_ROUNDS = 3
 FEWEST_SAMPLES, MOST_SAMPLES = 5, 25
-FEWEST_GOOD = 3
+FEWEST_GOOD = 3  # also of calls longer than LONG_CALL_S, whose times vary little
+LONG_CALL_S = 0.02
 LONGEST_S = 0.4  # of samples of a CPU point: no further round after that
 STEADY = 1.15  # times the faster probes that a probe may take
 FAST_QUANTILE, PROBES_KEPT, PROBES_A_LOOK = 0.1, 20_000, 50  # over a whole session: a slow minute is not the usual
@@ -107,7 +108,8 @@ class CpuClock:
         self._sample(make, 1)
         once = self._sample(make, 1)
         inner = math.ceil(min(200.0, max(1.0, self._shortest_s / max(once, 1e-9))))
-        count = int(min(MOST_SAMPLES, max(FEWEST_SAMPLES, self._round_s / max(inner * once, 1e-9))))
+        fewest = FEWEST_GOOD if once > LONG_CALL_S else FEWEST_SAMPLES
+        count = int(min(MOST_SAMPLES, max(fewest, self._round_s / max(inner * once, 1e-9))))
         every: list[float] = []
         good: list[float] = []
         self._patience_s = PATIENCE_S
@@ -117,7 +119,7 @@ class CpuClock:
                 every.append(self._sample(make, inner))
                 if before and self._steady():
                     good.append(every[-1])
-            enough = len(good) >= FEWEST_SAMPLES and summarised(good).spread <= WIDE_SPREAD
+            enough = len(good) >= fewest and summarised(good).spread <= WIDE_SPREAD
             if enough or sum(every) * inner > LONGEST_S:
                 break
         return summarised(good if len(good) >= FEWEST_GOOD else every)

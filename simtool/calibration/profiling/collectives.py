@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from simtool.calibration.points import COLLECTIVE_KINDS, TimedCollective, Timing
 from simtool.calibration.profiling.bench import CannotMeasureError
 from simtool.calibration.profiling.clock import Call, summarised
 
-GLOO_SIZES = tuple(4**power for power in range(5, 13))  # 1 KiB .. 16 MiB
-NCCL_SIZES = tuple(4**power for power in range(5, 15))  # 1 KiB .. 256 MiB
+GLOO_SIZES = tuple(2**power for power in range(10, 25))  # 1 KiB .. 16 MiB
+NCCL_SIZES = tuple(2**power for power in range(10, 29))  # 1 KiB .. 256 MiB
+ROUNDS = 3  # over all sizes: a slow moment spoils one of a size's measurements, and their differences are the noise
 TIMEOUT_S = 120.0
-WINDOW_S = 0.01  # of back-to-back calls a sample
+WINDOW_S = 0.008  # of back-to-back calls a sample
 SAMPLES = 5
 
 
@@ -81,14 +83,14 @@ def _rank_main(rank: int, ranks: int, library: str, folder: str) -> None:
     dist.init_process_group(
         library, init_method=place, rank=rank, world_size=ranks, timeout=timedelta(seconds=TIMEOUT_S)
     )
+    sizes = NCCL_SIZES if library == "nccl" else GLOO_SIZES
     kinds = COLLECTIVE_KINDS if ranks == 2 else [kind for kind in COLLECTIVE_KINDS if kind != "send_recv"]
     with (Path(folder) / "rows.jsonl").open("w", encoding="utf-8") if rank == 0 else contextlib.nullcontext() as file:
-        for kind in kinds:
-            for size in NCCL_SIZES if library == "nccl" else GLOO_SIZES:
-                timing = _timed(collective_call(kind, size, rank, ranks, device), device)
-                if file is not None:
-                    row = {"name": kind, "size_bytes": size, "seconds": timing.seconds, "spread": timing.spread}
-                    file.write(json.dumps({**row, "repeats": timing.repeats}) + "\n")
+        for kind, size in [pair for _ in range(ROUNDS) for pair in product(kinds, sizes)]:
+            timing = _timed(collective_call(kind, size, rank, ranks, device), device)
+            if file is not None:
+                row = {"name": kind, "size_bytes": size, "seconds": timing.seconds, "spread": timing.spread}
+                file.write(json.dumps({**row, "repeats": timing.repeats}) + "\n")
     dist.destroy_process_group()
 
 

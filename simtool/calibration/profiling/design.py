@@ -23,21 +23,26 @@ POOL = 600  # candidates of a family and dtype
 DRAWS = 6_000  # drawn at most to find them
 VARIANT_DISTANCE = 0.35  # between two kernels at the same place, where the whole range of a feature is 1
 SKEWED_SHARE, OTHER_ROUTING_SHARE, PREFIX_SHARE = 0.25, 0.2, 0.5
-MOST_BATCH_PREFILL = 8.0
 SHORTEST_LENGTH = 16.0
+ATTENTION = ("attention_prefill", "attention_decode", "mla_prefill", "mla_decode")
 PAGE = 16.0  # tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a point may cost. flops_per_s, bytes_per_s: roughly what the device reaches, to guess its seconds."""
+    """What a point may cost. flops_per_s (of attention: its own), bytes_per_s: roughly what the device reaches.
+
+    most_prefill_batch: 1 on one CPU thread, where the requests of a batch run one after the other.
+    """
 
     seconds: float
     call_bytes: float
     flops_per_s: float
+    attention_flops_per_s: float
     bytes_per_s: float
     most_tokens: float
     most_batch: float
+    most_prefill_batch: float
     longest_context: float
 
 
@@ -131,7 +136,8 @@ def work_of(points: Sequence[KernelPoint]) -> Work:
 def _allowed(point: KernelPoint, limits: Limits) -> bool:
     work = work_of([_padded(point)])
     flops, moved = float(work.flops[0]), float(work.hbm_bytes[0])
-    seconds = flops / limits.flops_per_s + moved / limits.bytes_per_s
+    rate = limits.attention_flops_per_s if point.family in ATTENTION else limits.flops_per_s
+    seconds = flops / rate + moved / limits.bytes_per_s
     return seconds <= limits.seconds and max(moved, _expanded_bytes(point)) <= limits.call_bytes
 
 
@@ -169,7 +175,7 @@ def _drawn(shape: KernelShape, dtype: str, kernel: str, limits: Limits, random: 
             sizes["tokens"], kernel = tokens, f"{kernel}:{routing}"
         case "attention_prefill" | "mla_prefill":
             with_prefix = random.random() < PREFIX_SHARE
-            sizes["batch"] = _log_uniform(random, 1.0, MOST_BATCH_PREFILL)
+            sizes["batch"] = _log_uniform(random, 1.0, limits.most_prefill_batch)
             sizes["seq"] = _log_uniform(random, SHORTEST_LENGTH, limits.most_tokens)
             sizes["prefix"] = _log_uniform(random, SHORTEST_LENGTH, limits.longest_context) if with_prefix else 0.0
             kernel = f"{kernel}:{'prefix' if with_prefix else 'causal'}"

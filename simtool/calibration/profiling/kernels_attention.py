@@ -19,13 +19,12 @@ def prefill(arena: Arena, point: KernelPoint) -> MakeCall:
     """Grouped-query causal attention of `seq` new tokens that also see `prefix` cached ones."""
     dims = {name: int(value) for name, value in point.dims.items()}
     batch, new, total = dims["batch"], dims["seq"], dims["prefix"] + dims["seq"]
-    mask = prefix_mask(new, total, point.dtype, arena.device)
 
     def make() -> Call:
         q = arena.take(point.dtype, batch, new, dims["heads"], dims["head_dim"]).transpose(1, 2)
         k = arena.take(point.dtype, batch, total, dims["kv_heads"], dims["head_dim"]).transpose(1, 2)
         v = arena.take(point.dtype, batch, total, dims["kv_heads"], dims["head_dim"]).transpose(1, 2)
-        return lambda: causal(q, k, v, mask)
+        return lambda: causal(q, k, v)
 
     return make
 
@@ -37,36 +36,39 @@ def mla_prefill(arena: Arena, point: KernelPoint) -> MakeCall:
     """
     dims = {name: int(value) for name, value in point.dims.items()}
     batch, new, total, heads = dims["batch"], dims["seq"], dims["prefix"] + dims["seq"], dims["heads"]
-    mask = prefix_mask(new, total, point.dtype, arena.device)
 
     def make() -> Call:
         q = arena.take(point.dtype, batch, new, heads, NOPE + ROPE).transpose(1, 2)
         k = arena.take(point.dtype, batch, total, heads, NOPE + ROPE).transpose(1, 2)
         v = arena.take(point.dtype, batch, total, heads, NOPE + ROPE).transpose(1, 2)
-        return lambda: causal(q, k, v, mask)
+        return lambda: causal(q, k, v)
 
     return make
 
 
-def prefix_mask(new: int, total: int, dtype: str, device: str) -> torch.Tensor | None:
-    """Query i of `new` sees the first total - new + i + 1 of `total` keys. None: no prefix, the plain causal flag.
+def causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """[batch, heads, new, d] queries on [batch, kv_heads, total, d] keys and values: query i sees total - new + i + 1.
 
-    On CUDA the mask is only named, so that the flash kernel skips what is not seen; elsewhere it is added.
+    With earlier context a GPU's flash kernel skips what is not seen. The CPU's would add a mask to all of it, so there
+    the context and the new tokens are attended apart and merged by their log sums of exponentials, as engines do.
     """
-    if new == total:
-        return None
-    if device != "cpu":
+    grouped, earlier = q.shape[1] != k.shape[1], k.shape[2] - q.shape[2]
+    if earlier == 0:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    if q.device.type != "cpu":
         from torch.nn.attention.bias import causal_lower_right
 
-        return causal_lower_right(new, total)
-    seen = torch.ones(new, total, dtype=torch.bool).tril(diagonal=total - new)
-    return torch.zeros(new, total, dtype=TORCH_DTYPES[dtype]).masked_fill_(~seen, float("-inf"))
+        mask = causal_lower_right(q.shape[2], k.shape[2])
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
+    return _merged(q, k, v, earlier)
 
 
-def causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """[batch, heads, new, d] queries on [batch, kv_heads, total, d] keys and values."""
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped)
+def _merged(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, earlier: int) -> torch.Tensor:
+    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    context, seen = attend(q, k[:, :, :earlier], v[:, :, :earlier])
+    own, alone = attend(q, k[:, :, earlier:], v[:, :, earlier:], is_causal=True)
+    share = torch.sigmoid(seen - alone).unsqueeze(-1).to(q.dtype)
+    return torch.lerp(own, context, share)
 
 
 def decode(arena: Arena, point: KernelPoint) -> MakeCall:

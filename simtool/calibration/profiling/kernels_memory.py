@@ -19,8 +19,9 @@ def elementwise(arena: Arena, point: KernelPoint) -> MakeCall:
 
     def make() -> Call:
         if point.kernel == "silu_mul":
-            gate_up = arena.take(dtype, tokens, 2 * width)
-            return lambda: F.silu(gate_up[:, :width]) * gate_up[:, width:]
+            # Apart, not halves of one row: the fused kernels of engines do not care for the width, torch's halves do.
+            gate, up = arena.take(dtype, tokens, width), arena.take(dtype, tokens, width)
+            return lambda: F.silu(gate) * up
         x = arena.take(dtype, tokens, width)
         if point.kernel == "rope":
             turn = arena.take(dtype, 2, tokens, 1, ROPE_HEAD // 2)

@@ -25,17 +25,17 @@ from simtool.calibration.profiling.shapes import KernelShape, served_shapes
 WEIGHTS: Mapping[str, float] = {
     "gemm": 5.0,
     "moe": 3.0,
-    "attention_prefill": 3.0,
+    "attention_prefill": 4.0,
     "attention_decode": 3.0,
-    "mla_prefill": 1.5,
+    "mla_prefill": 2.5,
     "mla_decode": 1.5,
     "elementwise": 2.0,
-    "embedding": 1.0,
-    "sampling": 1.0,
+    "embedding": 0.7,
+    "sampling": 0.7,
     "host": 0.5,
     "copies": 1.0,
     "contention": 1.0,
-    "collectives": 1.5,
+    "collectives": 1.0,
 }
 SAMPLING_DTYPE = "fp32"  # engines sample in fp32 whatever the model's dtype is
 

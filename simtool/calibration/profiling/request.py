@@ -48,7 +48,7 @@ class ProfileRequest:
         if not self.families:
             raise InputError("families", "are none", f"some of {', '.join(FAMILIES)}")
         if any(degree < 1 for degree in self.tp):
-            raise InputError(self.tp, "holds a tensor-parallel degree below 1")
+            raise InputError(",".join(map(str, self.tp)), "holds a tensor-parallel degree below 1", "as 1,8")
 
     @property
     def served_models(self) -> tuple[str, ...]:

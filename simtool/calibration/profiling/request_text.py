@@ -6,6 +6,7 @@ import re
 from typing import Literal
 
 from simtool.calibration.profiling.request import FAMILIES, ProfileRequest
+from simtool.calibration.profiling.shapes import served_shapes
 from simtool.errors import InputError
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -22,7 +23,7 @@ def parsed_request(
     seed: int = 0,
 ) -> ProfileRequest:
     """What flags ask for; lists are comma-separated, "" is the usual. InputError where it makes no sense."""
-    return ProfileRequest(
+    request = ProfileRequest(
         device=device_kind(device),
         budget_s=budget_seconds(budget),
         models=names(models),
@@ -31,6 +32,8 @@ def parsed_request(
         families=names(families) or FAMILIES,
         seed=seed,
     )
+    served_shapes(request.served_models, request.tp_degrees)  # unknown models are told before anything is written
+    return request
 
 
 def budget_seconds(text: str) -> float:

@@ -82,7 +82,7 @@ class Run:
 
     def _point(self, cell: Cell, adapt: MostUncertain | None) -> bool:
         start = self.elapsed()
-        point = cell.next_point(self.random, adapt)
+        point = cell.next_point(adapt)
         if point is None:
             return False
         try:

@@ -12,14 +12,14 @@ from simtool.calibration.profiling.arena import Arena
 from simtool.calibration.profiling.bench import CannotMeasureError, Extra
 from simtool.calibration.profiling.clock import Clock, CpuClock, MakeCall
 from simtool.calibration.profiling.cpu_setup import cache_bytes, keep_freed_memory
-from simtool.calibration.profiling.design import Limits
+from simtool.calibration.profiling.design import Limits, work_of
 from simtool.calibration.profiling.extras import torch_extras
 from simtool.calibration.profiling.kernels_gemm import FLOATS
 from simtool.calibration.profiling.machine import device_name, machine_facts
 from simtool.errors import InputError
 
 CPU_CACHES = 1.25  # the arena in last-level caches, so that nothing stays cached until it comes round again
-MOST_CPU_ARENA_BYTES = 2**30
+LEAST_CPU_ARENA_BYTES, MOST_CPU_ARENA_BYTES = 2**28, 2**30  # at least a rank's experts of a small model
 PROBE_SIZE = 192  # rows of the fp32 product that tells whether the CPU runs at its usual speed: 0.1 ms, cached
 CUDA_MEMORY_SHARE, MOST_CUDA_ARENA_BYTES = 0.15, 24 * 2**30  # a dtype; outputs and graphs need room too
 
@@ -52,6 +52,7 @@ GEMM_KERNELS: Mapping[str, str] = {
     "int4": "weight_int4pack_mm",
 }
 SMALL_GEMM = {"m": 16.0, "n": 128.0, "k": 256.0}
+SMALL_PREFILL = {"batch": 1.0, "prefix": 0.0, "heads": 8.0, "kv_heads": 2.0, "head_dim": 128.0, "window": 0.0}
 SMALL_MOE = {"tokens": 16.0, "hidden": 128.0, "inter": 128.0, "top_k": 2.0, "num_experts": 4.0}
 SMALL_MOE |= {"moe_tp": 1.0, "moe_ep": 1.0, "matrices": 3.0}
 
@@ -97,18 +98,23 @@ class TorchBench:
         rates = {"design_bytes_per_s": _rounded(2.0 * copied / copy.seconds)}
         for dtype in dtypes:
             rates[f"design_flops_{dtype}"] = _rounded(self._gemm_rate(dtype))
+            if dtype in FLOATS:
+                rates[f"design_attention_flops_{dtype}"] = _rounded(self._attention_rate(dtype))
         return {**machine_facts(self._kind), "arena_bytes": float(self._arena.size_bytes), **rates}
 
     def limits(self, facts: Mapping[str, str | float], dtype: str) -> Limits:
-        """A call takes up to some 15 ms on the CPU, 10 ms on a GPU; it reads no more than an arena holds."""
+        """A call takes up to some 20 ms on the CPU, 10 ms on a GPU; it reads no more than an arena holds."""
         cpu = self._kind == "cpu"
+        gemm = float(facts.get(f"design_flops_{dtype}", 1e12))  # absent only for what multiplies nothing
         return Limits(
-            seconds=0.015 if cpu else 0.01,
+            seconds=0.02 if cpu else 0.01,
             call_bytes=0.9 * float(facts["arena_bytes"]),
-            flops_per_s=float(facts.get(f"design_flops_{dtype}", 1e12)),  # absent only for what multiplies nothing
+            flops_per_s=gemm,
+            attention_flops_per_s=float(facts.get(f"design_attention_flops_{dtype}", gemm)),
             bytes_per_s=float(facts["design_bytes_per_s"]),
             most_tokens=4096.0 if cpu else 16384.0,
             most_batch=128.0 if cpu else 512.0,
+            most_prefill_batch=1.0 if cpu else 8.0,
             longest_context=16384.0 if cpu else 131072.0,
         )
 
@@ -195,11 +201,17 @@ class TorchBench:
         )
         return 2.0 * m * n * n / timing.seconds
 
+    def _attention_rate(self, dtype: str) -> float:
+        """FLOP/s of a middling prefill, which on a CPU is far below a GEMM's."""
+        dims = SMALL_PREFILL | {"seq": 512.0 if self._kind == "cpu" else 4096.0}
+        point = KernelPoint(family="attention_prefill", dtype=dtype, kernel=KERNELS["attention_prefill"], dims=dims)
+        return float(work_of([point]).flops[0]) / self.measure(point).seconds
+
 
 def usual_arena_bytes(device: str) -> int:
     """More than the last-level cache of a CPU; a share of a GPU's memory, for long caches."""
     if device == "cpu":
-        return min(int(CPU_CACHES * cache_bytes()), MOST_CPU_ARENA_BYTES)
+        return min(max(int(CPU_CACHES * cache_bytes()), LEAST_CPU_ARENA_BYTES), MOST_CPU_ARENA_BYTES)
     free, _ = torch.cuda.mem_get_info()
     return min(int(CUDA_MEMORY_SHARE * free), MOST_CUDA_ARENA_BYTES)
 

@@ -36,9 +36,11 @@ class FakeBench:
             seconds=0.05,
             call_bytes=1e9,
             flops_per_s=float(facts["design_flops"]),
+            attention_flops_per_s=float(facts["design_flops"]),
             bytes_per_s=BANDWIDTH,
             most_tokens=4096.0,
             most_batch=128.0,
+            most_prefill_batch=8.0,
             longest_context=8192.0,
         )
 

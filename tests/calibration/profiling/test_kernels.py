@@ -12,7 +12,7 @@ from simtool.calibration.points import KernelPoint  # noqa: E402
 from simtool.calibration.points_file import read_journal  # noqa: E402
 from simtool.calibration.profiling import kernels_attention as attention  # noqa: E402
 from simtool.calibration.profiling.arena import Arena, ArenaTooSmallError  # noqa: E402
-from simtool.calibration.profiling.clock import CpuClock, settled  # noqa: E402
+from simtool.calibration.profiling.clock import FEWEST_GOOD, CpuClock, settled  # noqa: E402
 from simtool.calibration.profiling.collectives import collective_call  # noqa: E402
 from simtool.calibration.profiling.cpu_setup import cache_bytes  # noqa: E402
 from simtool.calibration.profiling.kernels_gemm import gemm, run_grouped, run_loop  # noqa: E402
@@ -42,13 +42,13 @@ def naive_attention(q, k, v, seen):
     return out
 
 
-@pytest.mark.parametrize(("prefix", "value_width"), [(0, 16), (5, 16), (12, 8)])
-def test_prefill_sees_the_prefix_and_itself(prefix, value_width):
+@pytest.mark.parametrize("prefix", [0, 1, 5, 12])
+def test_prefill_sees_the_prefix_and_itself(prefix):
     torch.manual_seed(0)
     new, total = 7, 7 + prefix
     q, k = torch.randn(2, 4, new, 16), torch.randn(2, 2, total, 16)
-    v = torch.randn(2, 2, total, value_width)
-    found = attention.causal(q, k, v, attention.prefix_mask(new, total, "fp32", "cpu"))
+    v = torch.randn(2, 2, total, 16)
+    found = attention.causal(q, k, v)
     torch.testing.assert_close(found, naive_attention(q, k, v, lambda i: prefix + i + 1), rtol=1e-4, atol=1e-5)
 
 
@@ -132,7 +132,7 @@ def test_the_clock_takes_the_median_and_repeats_wide_rounds():
     assert (timing.seconds, timing.repeats) == (1.0, 24)
     reads = itertools.count(step=1.0)  # every reading is a second after the last
     timing = CpuClock(read=lambda: float(next(reads))).time(lambda: lambda: None)
-    assert (timing.seconds, timing.spread, timing.repeats) == (1.0, 0.0, 5)
+    assert (timing.seconds, timing.spread, timing.repeats) == (1.0, 0.0, FEWEST_GOOD)  # a long call needs few samples
 
 
 def test_samples_that_a_busy_neighbour_spoilt_do_not_count():

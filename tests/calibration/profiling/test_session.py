@@ -69,11 +69,11 @@ def test_every_family_gets_its_share(whole):
         assert count == pytest.approx(WEIGHTS[family] / total * sum(counts.values()), rel=0.35), family
 
 
-def test_a_tenth_is_measured_twice_and_nothing_thrice(whole):
+def test_about_a_tenth_is_measured_twice_and_nothing_thrice(whole):
     counts = Counter(row.point.key for row in points(whole[0]))
     assert set(counts.values()) == {1, 2}
     share = sum(count - 1 for count in counts.values()) / counts.total()
-    assert 0.05 <= share <= 0.12
+    assert 0.08 <= share <= 0.2
 
 
 def test_a_sentinel_stands_every_twenty_rows(whole):
@@ -175,8 +175,10 @@ def test_a_senseless_request_is_refused(change):
 
 
 def test_flags_become_a_request():
-    request = parsed_request(budget="4m", device="cpu", models="a, b", tp="1,8", dtypes="bf16", families="gemm", seed=2)
-    assert (request.budget_s, request.models, request.tp) == (240.0, ("a", "b"), (1, 8))
+    request = parsed_request(
+        budget="4m", device="cpu", models="qwen3-0.6b, llama-3.1-8b", tp="1,8", dtypes="bf16", families="gemm", seed=2
+    )
+    assert (request.budget_s, request.models, request.tp) == (240.0, ("qwen3-0.6b", "llama-3.1-8b"), (1, 8))
     assert (request.dtypes, request.families, request.seed) == (("bf16",), ("gemm",), 2)
     assert parsed_request(budget="90", device="cpu").budget_s == 90.0
     assert parsed_request(budget="0.5h", device="cpu").budget_s == 1800.0
