@@ -32,7 +32,7 @@ SUSTAINED_W_PER_TFLOPS: Mapping[str, float] = {"8.0": 1.28, "8.6": 2.0, "8.9": 1
 POWER_SHARES = (0.7, 1.4)
 CACHE_SHARPNESS = 4.0  # how fast hits fall once the bytes outgrow the cache; 1 to 8 fit alike
 BY_MULTIPROCESSOR = frozenset({"attention_prefill", "attention_decode", "mla_prefill"})  # items are thread blocks
-# Launches as good as alike on all clocks: A40, RTX 4090 and RTX PRO 6000 take 2.9, 2.5 and 2.7 us at boost clocks of 1.7,
+# Launches as good as alike on any clock: A40, RTX 4090 and RTX PRO 6000 take 2.9, 2.5, 2.7 us at boost clocks of 1.7,
 # 2.5 and 2.6 GHz. Attention and GEMMs set up in cycles (devices left out: 21% against 26% for attention in seconds).
 LAUNCHED_IN_SECONDS, USUAL_HZ = frozenset({"elementwise"}), 2e9
 TAILED = frozenset({"attention_prefill"})  # a block computes long, so too few of them leave multiprocessors idle
