@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Literal
 
 from simtool.calibration.profiling.request import FAMILIES, ProfileRequest
@@ -22,9 +23,12 @@ def parsed_request(
     families: str = "",
     seed: int = 0,
 ) -> ProfileRequest:
-    """What flags ask for; lists are comma-separated, "" is the usual. InputError where it makes no sense."""
+    """What flags ask for; lists are comma-separated, "" is the usual. InputError where it makes no sense.
+
+    torch, which is asked for the device where none is named, is looked for last: what is mistyped is told without it.
+    """
     request = ProfileRequest(
-        device=device_kind(device),
+        device=named_device(device) or "cpu",
         budget_s=budget_seconds(budget),
         models=names(models),
         tp=degrees(tp),
@@ -33,7 +37,7 @@ def parsed_request(
         seed=seed,
     )
     served_shapes(request.served_models, request.tp_degrees)  # unknown models are told before anything is written
-    return request
+    return request if device else replace(request, device=usual_device())
 
 
 def budget_seconds(text: str) -> float:
@@ -58,14 +62,19 @@ def degrees(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def device_kind(text: str) -> Literal["cpu", "cuda"]:
-    """The kind that was asked for; without one, the GPU where torch sees one."""
+def named_device(text: str) -> Literal["cpu", "cuda", ""]:
+    """The kind of device that was asked for, "" for none."""
     if text == "cpu":
         return "cpu"
     if text == "cuda":
         return "cuda"
     if text:
         raise InputError(text, "is no device to profile", "cpu or cuda")
+    return ""
+
+
+def usual_device() -> Literal["cpu", "cuda"]:
+    """The GPU where torch sees one, else the CPU. InputError without torch."""
     try:
         import torch
     except ImportError:
