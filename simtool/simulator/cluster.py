@@ -78,8 +78,8 @@ class Cluster:
             while self.check(advance(self.handle, group, st.INF)):
                 pass
 
-    def run_apart(self) -> None:
-        """Arrivals are known and nothing depends on the state: one call a replica."""
+    def hand_over(self) -> None:
+        """Give every request to its row ahead of time: arrivals are known, or follow from the one row's ends."""
         closed = self.workload.max_concurrency
         if closed:
             self.state.req_f[closed:, st.ARRIVAL] = st.INF
@@ -87,6 +87,10 @@ class Cluster:
         send_all(self.handle, self.rows)
         if 0 < closed < self.workload.num_requests:
             self.state.row_i[0, st.RELEASE] = closed
+
+    def run_apart(self) -> None:
+        """Nothing depends on the state: one call a replica."""
+        self.hand_over()
         self.drain()
 
     def arrivals(self) -> Process:
@@ -135,7 +139,8 @@ class InteractiveCluster(Cluster):
         while self.unsent:
             req = self.unsent.pop()
             at_s = float(self.workload.arrival_s[req]) + self.latency_s
-            yield self.env.timeout(max(at_s - self.env.now, 0.0))
+            if at_s > self.env.now:  # who comes at the same moment is seen by the same step
+                yield self.env.timeout(at_s - self.env.now)
             self.submit(req)
 
     def finished(self, group: int) -> None:
