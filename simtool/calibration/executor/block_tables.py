@@ -63,7 +63,7 @@ class BlockTables:
     def follow(
         self, state: State, running: set[int], chunks: Sequence[tuple[int, int]], decodes: Sequence[tuple[int, int]]
     ) -> None:
-        """Catch up with a scheduled step. chunks: (request, context) of its prefills, in their order; decodes likewise."""
+        """Catch up with a scheduled step. chunks, decodes: (request, context) of each, in their order."""
         self.leave(state, running)
         admitted = {req for req, _ in chunks if req not in self.tables}
         tails = {req: self.nodes.pop(self.tail0 + req, []) for req in admitted}
@@ -96,7 +96,7 @@ class BlockTables:
         return row
 
     def _found(self, state: State, request: int, context: int, tail: list[Block]) -> list[Block]:
-        """The blocks that hold the first `context` tokens already: those of prefix nodes, then the request's own tail."""
+        """Blocks that hold the first `context` tokens already: of prefix nodes, then the request's own tail."""
         table: list[Block] = []
         hits, span = 0, self.node_size * self.size
         nodes = self._nodes_of(state, request)

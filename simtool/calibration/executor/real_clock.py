@@ -69,7 +69,7 @@ class RealClock:
         self._steady = steady
         self.steps: list[RunStep] = []
 
-    def begin(self, state: State, group: int, lane: int, priced_s: float) -> float:
+    def begin(self, state: State, group: int, lane: int) -> float:
         """Build the batch and hand it to the runner; the seconds until the first stage is free again."""
         replica = self._replicas[group]
         start = self._read()
@@ -83,7 +83,7 @@ class RealClock:
         replica.runner.submit(lane, batches)
         return self._read() - start
 
-    def end(self, state: State, group: int, lane: int) -> float:
+    def end(self, group: int, lane: int) -> float:
         """Seconds of the step: the host's work and the runner's."""
         replica = self._replicas[group]
         flight = replica.flights[lane]

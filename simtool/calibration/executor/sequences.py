@@ -1,7 +1,6 @@
-"""What the scheduler does not know of a row's requests: their tokens and blocks, and so the batch of a scheduled step."""
+"""What the scheduler does not know of a row's requests: their tokens and blocks, and so the batch of a step."""
 
 from __future__ import annotations
-
 
 import numpy as np
 from numpy.typing import NDArray
