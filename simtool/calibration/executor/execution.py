@@ -18,7 +18,7 @@ class Schedule:
     """Who ran in which step, one row a (step, request). Columns int32[m], steps in order of their end.
 
     step: index of the step (a row of Result.steps). request: row of the Workload. rank: data-parallel rank.
-    new_tokens: tokens computed (a decode: 1). context: tokens already in the KV cache. samples: 1 where a token is made.
+    new_tokens: tokens computed (a decode: 1). context: tokens that the KV cache had. samples: 1 where a token is made.
     """
 
     step: NDArray[np.int32]
