@@ -1,84 +1,118 @@
-"""execute: run a plan for real, on the simulator's decisions, and give back what happened in its words."""
+"""execute: a plan and a workload in, an Execution out, on the machine that this runs on."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from simtool.calibration.executor.execution import Execution
+from simtool.calibration.executor.job import Job, make_job
+from simtool.calibration.executor.request import ExecuteRequest
+from simtool.errors import InputError
+from simtool.plan import Plan
+from simtool.workload import Workload
 
-from simtool.calibration.executor.execution import SCHEDULE_COLUMNS, Execution, Schedule
-from simtool.calibration.executor.job import Job
-from simtool.calibration.executor.real_clock import RealClock, RunStep, Steady
-from simtool.calibration.executor.runner import Runner
-from simtool.simulator.routing import ROUTERS
-from simtool.simulator.run import FIRST_RECORDS, result_of
-from simtool.simulator.setup import build_state
-from simtool.simulator.stepped import SteppedCluster
+if TYPE_CHECKING:
+    from simtool.calibration.executor.run_job import HostClock
+    from simtool.calibration.executor.runner import Runner
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostClock:
-    """read: seconds of host work. steady: whether the machine runs at its usual speed (None: taken for granted)."""
-
-    read: Callable[[], float] = time.perf_counter
-    steady: Steady | None = None
+Tell = Callable[[str], None]
 
 
-def run_job(
-    job: Job, runners: Sequence[Runner], *, seed: int, clock: HostClock, environment: Mapping[str, str | float]
+def execute(
+    plan: Plan, workload: Workload, request: ExecuteRequest | None = None, *, trace: Path | None = None
 ) -> Execution:
-    """Run the job's workload on `runners` (one a replica) to its end. seed: of the prompts' tokens.
+    """Run `workload` under `plan` with random weights. trace: where a PyTorch profile of the run goes (Kineto's JSON).
 
-    Time is virtual: it advances by what steps take, and idle time is skipped. Raises what a runner raises.
+    Raises InputError without torch, for a plan that this executor or machine cannot run, and for a process that died;
+    InfeasibleError where memory runs out.
     """
-    state = build_state(job.engines, job.workload, exact_steps=True, reserve_full=1, record_capacity=FIRST_RECORDS)
-    real = RealClock(
-        state,
-        job.workload,
-        runners,
-        vocab_size=job.architecture.vocab_size,
-        seed=seed,
-        read=clock.read,
-        steady=clock.steady,
-    )
-    cluster = SteppedCluster(state, job.workload, ROUTERS[job.plan.router], real)
-    cluster.run()
-    order = np.argsort(cluster.state.records[: cluster.state.record_n[0], 1], kind="stable")
-    steps = [real.steps[place] for place in order]
-    result = result_of(cluster, job.engines, job.workload)
-    generated = {req: rows.generated(req) for rows in real.sequences() for req in rows.known}
-    return Execution(
-        plan=job.plan,
-        workload=job.workload,
-        layers=job.layers,
-        result=replace(result, energy_j=math.nan, steps=result.steps | step_times(steps)),
-        schedule=schedule_of(steps),
-        tokens=tuple(generated.get(req, np.empty(0, np.int32)) for req in range(job.workload.num_requests)),
-        environment=environment,
-        notes=job.notes,
-    )
+    request = request or ExecuteRequest()
+    try:
+        import torch  # noqa: F401 - said here, where the hint is known
+
+        from simtool.calibration.profiling.machine import device_name, machine_facts
+        from simtool.calibration.profiling.request_text import usual_device
+    except ModuleNotFoundError as error:
+        hint = "pip install 'llm-simtool[gpu]', or run the emitted job in a container that has torch"
+        raise InputError("execute", f"needs {error.name}, which is not installed", hint) from None
+    device = request.device or usual_device()
+    job = make_job(plan, workload, device=device, layers=request.layers)
+    check_devices_here(job, device)
+    environment = {"device": device_name(device), **machine_facts(device), "clock": _CLOCKS[device]}
+    return run_here(job, request, device=device, environment=environment, trace=trace)
 
 
-def step_times(steps: Sequence[RunStep]) -> dict[str, NDArray[np.float64]]:
-    """host_s, and FAMILY_s of every operator family that was timed: float64[steps] each."""
-    families = sorted({family for step in steps for family in step.outcome.family_s})
-    columns = {"host_s": np.array([step.host_s for step in steps])}
-    for family in families:
-        columns[f"{family}_s"] = np.array([step.outcome.family_s.get(family, 0.0) for step in steps])
-    return columns
+_CLOCKS = {
+    "cpu": "CPU time of one thread, steps after one another; idle time is skipped",
+    "cuda": "wall time around synchronised steps; idle time is skipped",
+}
 
 
-def schedule_of(steps: Sequence[RunStep]) -> Schedule:
-    """Who ran in which step."""
-    rows = [
-        (index, slot.request, rank, slot.new, slot.context, int(slot.samples))
-        for index, step in enumerate(steps)
-        for rank, batch in enumerate(step.batches)
-        for slot in (*batch.decodes, *batch.prefills)
-    ]
-    columns = np.array(rows, np.int32).reshape(-1, len(SCHEDULE_COLUMNS))
-    return Schedule(**{name: columns[:, place].copy() for place, name in enumerate(SCHEDULE_COLUMNS)})
+def check_devices_here(job: Job, device: str) -> None:
+    """Raise InputError where the plan takes more GPUs than there are. Processes of a CPU share what there is."""
+    if device != "cuda":
+        return
+    import torch
+
+    there = torch.cuda.device_count()
+    needed = max(pool.parallel.devices for pool in job.plan.pools)
+    if needed > there:
+        hint = "replicas may share a GPU, ranks may not: plan with lower degrees"
+        raise InputError(f"{needed} GPUs a replica", f"the plan asks for them and this machine has {there}", hint)
+
+
+def run_here(
+    job: Job, request: ExecuteRequest, *, device: str, environment: dict[str, str | float], trace: Path | None = None
+) -> Execution:
+    """Build the replicas' runners, run the job, and end every process that was started, come what may."""
+    from simtool.calibration.executor.run_job import run_job
+
+    runners: list[Runner] = []
+    try:
+        for index, pool in enumerate(pool for pool in job.plan.pools for _ in range(pool.replicas)):
+            runners.append(_runner(job, index, pool.parallel.devices, request, device))
+        clock = host_clock(device, alone=all(pool.parallel.devices == 1 for pool in job.plan.pools))
+        with _profiled(trace):
+            return run_job(job, runners, seed=request.seed, clock=clock, environment=environment)
+    finally:
+        for runner in runners:
+            with suppress(Exception):  # the error that ends the run is the one to tell
+                runner.close()
+
+
+def host_clock(device: str, *, alone: bool) -> HostClock:
+    """The clock of host work: CPU time of this thread where it runs the model too, else wall time."""
+    from simtool.calibration.executor.run_job import HostClock
+
+    if device != "cpu" or not alone:
+        return HostClock(read=time.perf_counter)
+    import torch
+
+    from simtool.calibration.profiling.clock import PROBES_A_LOOK, Steadiness
+    from simtool.calibration.profiling.cpu_setup import keep_freed_memory
+    from simtool.calibration.profiling.torch_bench import PROBE_SIZE
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    square = torch.randn(PROBE_SIZE, PROBE_SIZE)
+    steadiness = Steadiness(lambda: square @ square, time.thread_time)
+    for _ in range(PROBES_A_LOOK):  # what the machine's usual speed is
+        steadiness.steady()
+    return HostClock(read=time.thread_time, steady=steadiness.steady)
+
+
+@contextmanager
+def _profiled(trace: Path | None) -> Iterator[None]:
+    """PyTorch's profiler around the run, where a trace is wanted."""
+    if trace is None:
+        yield
+        return
+    from torch.profiler import profile
+
+    with profile() as profiler:
+        yield
+    profiler.export_chrome_trace(str(trace))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simtool.calibration.executor.execute import HostClock, run_job
+from simtool.calibration.executor.run_job import HostClock, run_job
 from simtool.calibration.executor.execution_file import load_execution, save_execution
 from simtool.calibration.executor.job import make_job
 from simtool.errors import InputError
