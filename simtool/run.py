@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simtool.errors import InputError
-from simtool.hardware.cluster import parse_cluster
+from simtool.hardware.own_cluster import own_cluster
 from simtool.metrics import Result, Slo, serving_metrics
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
@@ -61,7 +61,7 @@ def engines_of(plan: Plan, workload: Workload, *, layers: int = 0) -> list[Engin
     """
     check_devices(plan)
     architecture = plan_architecture(plan, layers)
-    hardware, host = priced_cluster(parse_cluster(plan.cluster), plan.kernel_library, plan.profiles)
+    hardware, host = priced_cluster(own_cluster(plan.cluster, plan.profiles), plan.kernel_library, plan.profiles)
     lengths = workload.input_tokens.astype(np.int64) + workload.output_tokens
     engines: list[EngineSpec] = []
     for pool in plan.pools:
@@ -72,7 +72,7 @@ def engines_of(plan: Plan, workload: Workload, *, layers: int = 0) -> list[Engin
 
 def check_devices(plan: Plan) -> None:
     """Raise InputError where the plan takes more devices of a type than its cluster has."""
-    cluster = parse_cluster(plan.cluster)
+    cluster = own_cluster(plan.cluster, plan.profiles)
     wanted: dict[str, int] = {}
     for pool in plan.pools:
         for device in pool.stage_devices or (pool.device,) * pool.parallel.pp:
