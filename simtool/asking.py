@@ -77,7 +77,6 @@ def question_of(scenario: Scenario) -> Question:
     architecture = load_architecture(scenario.model)
     profiles, engine = profile_files(*scenario.profiles), scenario.engine
     cluster = own_cluster(scenario.devices, profiles)
-    devices = [group.device for group in cluster.groups]
     return Question(
         model=model_path(scenario.model),
         devices=scenario.devices,
@@ -91,8 +90,8 @@ def question_of(scenario: Scenario) -> Question:
         prefix_caching=engine.enable_prefix_caching,
         num_gpu_blocks=engine.num_gpu_blocks_override,
         block_size=engine.block_size,
-        scheduler=scheduler_on(fixed_scheduler(engine), devices),
-        price_per_hour=known_prices(scenario, devices),
+        scheduler=scheduler_on(fixed_scheduler(engine), cluster.types),
+        price_per_hour=known_prices(scenario, cluster.types),
         seed=scenario.workload.seed,
     )
 

@@ -42,6 +42,7 @@ def simulate(
     from simtool.cli_options import asked_scenario
     from simtool.explaining import unused_profiles
     from simtool.files import output_folder
+    from simtool.hardware.own_cluster import own_cluster
     from simtool.outputs import missed, write_run
     from simtool.run import run_plan
     from simtool.terminal import note, progress
@@ -49,10 +50,11 @@ def simulate(
     asked = asked_scenario(scenario, given, settings, model)
     plan = plan_to_run(plan_file, asked)
     workload = workload_for(plan, asked)
+    prices = known_prices(asked, own_cluster(plan.cluster, plan.profiles).types)
     announce_compilation()
     with output_folder(out) if out else nullcontext() as building:
         with progress("simulating"):
-            run = run_plan(plan, workload, slo_of(asked), exact_steps=exact_steps, prices=known_prices(asked))
+            run = run_plan(plan, workload, slo_of(asked), exact_steps=exact_steps, prices=prices)
         if building:
             with progress("writing the report"):
                 write_run(run, building)

@@ -53,6 +53,11 @@ class Cluster:
         return sum(group.devices for group in self.groups)
 
     @property
+    def types(self) -> tuple[Device, ...]:
+        """The device of each group."""
+        return tuple(group.device for group in self.groups)
+
+    @property
     def devices_by_type(self) -> dict[str, int]:
         """Catalogue name -> devices, in the order written."""
         counts: dict[str, int] = {}

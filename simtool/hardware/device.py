@@ -25,10 +25,7 @@ _WIDER = {
     "fp16": "fp32",
     "tf32": "fp32",
 }
-_OWN_HINT = {
-    False: "; a device of your own needs the profile that measured it (simtool calibrate, --profile)",
-    True: "",
-}
+_OWN_HINT = "a device of your own, as cpu, needs the --profile that measured it (simtool calibrate)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +125,7 @@ def load_device(name: str, own: Iterable[Device] = ()) -> Device:
         if key in described:
             return described[key]
         hint = nearest_names(key, [*names, *aliases, *described])
-        raise InputError(name, "is not in the device catalogue", hint + _OWN_HINT[bool(described)])
+        raise InputError(name, "is not in the device catalogue", hint if described else f"{_OWN_HINT}; {hint}")
     entry = validated(DeviceEntry, read_catalogue(f"devices/{key}.toml"), f"devices/{key}.toml")
     return _device(key, tuple(alias for alias, target in aliases.items() if target == key), entry)
 

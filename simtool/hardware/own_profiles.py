@@ -77,12 +77,12 @@ def _named(profiles: Sequence[KernelProfile]) -> list[KernelProfile]:
             continue
         try:
             names[profile.device] = load_device(profile.device).name
-        except InputError as error:
+        except InputError:
             if own is None:
                 rule = (
                     f"measures {profile.device!r}, which is not in the device catalogue and which it does not describe"
                 )
-                hint = f"calibrate anew: profiles now say what they measured; or `simtool hardware`: {error.hint}"
+                hint = "calibrate anew, for profiles now say what they measured; `simtool hardware` lists devices"
                 raise InputError(profile.file, rule, hint) from None
             short = own.kind == "cpu" and CPU not in names.values()
             names[profile.device] = CPU if short else slug(profile.device)

@@ -53,7 +53,7 @@ def pareto(
         raise InputError(objective_a, "a front needs two different objectives")
     for objective in (objective_a, objective_b):
         check_question(replace(question, objective=objective))
-    backend = backend or open_backend(replace(question, objective=objective_a))
+    backend = backend or open_backend(replace(question, objective=objective_a), beside=objective_b)
     proposals, refusals = enumerate_plans(question, backend)
     search = open_search(question, backend, proposals)
     bounds = [_bounds(search, i, objective_a, objective_b) for i in range(len(proposals))]

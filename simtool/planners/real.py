@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from simtool.errors import InputError
@@ -16,7 +16,7 @@ from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
 from simtool.plan import Plan, Pool
 from simtool.planners.backend import Backend, DeviceGroup
-from simtool.planners.question import Question
+from simtool.planners.question import Objective, Question
 from simtool.planners.remembered import RememberedCosts
 from simtool.simulator.compile import compile_engine, price_pool, stage_hardware, step_tables
 from simtool.simulator.engine import EngineSpec
@@ -29,7 +29,7 @@ from simtool.simulator.step_costs import StageHardware, StepCosts
 from simtool.simulator.tables import StepTables
 from simtool.workload import Workload
 
-_PRICED = frozenset({"throughput-per-dollar", "cost-per-token"})
+_PRICED: frozenset[Objective | None] = frozenset({"throughput-per-dollar", "cost-per-token"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,8 +101,10 @@ class EngineShop:
         return self.widest[key]
 
 
-def open_backend(question: Question) -> Backend:
-    """The backend of a question. Raises InputError for an unknown model, device, dtype or library."""
+def open_backend(question: Question, *, beside: Objective | None = None) -> Backend:
+    """The backend of a question. Raises InputError for an unknown model, device, dtype or library, and for an objective
+    (the question's, and the one `beside` it) that needs a price or a power which nobody knows.
+    """
     cluster = own_cluster(question.devices, question.profiles)
     stages, host = priced_cluster(cluster, question.kernel_library, question.profiles)
     hardware = {name: replace(s, cost_model=RememberedCosts(model=s.cost_model)) for name, s in stages.items()}
@@ -117,7 +119,7 @@ def open_backend(question: Question) -> Backend:
     )
     return Backend(
         architecture=shop.architecture(question.space.weight_dtype[0]),
-        groups=_groups(cluster, question),
+        groups=_groups(cluster, question, {question.objective, beside}),
         compile=shop.compile,
         with_interval=shop.with_interval,
         simulate=_simulate,
@@ -130,25 +132,25 @@ def _simulate(engines: Sequence[EngineSpec], workload: Workload, router: str) ->
     return simulate_engines(engines, workload, router=router)
 
 
-def _groups(cluster: Cluster, question: Question) -> tuple[DeviceGroup, ...]:
+def _groups(cluster: Cluster, question: Question, objectives: Set[Objective | None]) -> tuple[DeviceGroup, ...]:
     """Devices by type; a price is needed only where the objective counts dollars."""
     return tuple(
         DeviceGroup(
             device=name,
             nodes=tuple((g.nodes, g.devices_per_node) for g in cluster.groups if g.device.name == name),
-            usd_per_hour=_price(cluster.group_of(name).device, question),
+            usd_per_hour=_price(cluster.group_of(name).device, question, objectives),
         )
         for name in cluster.devices_by_type
     )
 
 
-def _price(device: Device, question: Question) -> float:
-    if question.objective == "energy-per-token" and math.isnan(device.tdp_w):
+def _price(device: Device, question: Question, objectives: Set[Objective | None]) -> float:
+    if "energy-per-token" in objectives and math.isnan(device.tdp_w):
         rule = "does not draw a known power: its profile measured kernels, not watts"
         raise InputError(device.name, rule, "another objective, or devices of the catalogue")
     try:
         return price_per_hour(device, question.price_per_hour)
     except InputError:
-        if question.objective in _PRICED:
+        if objectives & _PRICED:
             raise
         return float("nan")

@@ -29,4 +29,6 @@ def priced_cluster(
         )
         for name, group in groups.items()
     }
-    return hardware, load_host(library, [profile for profile in own if profile.device in groups])
+    cpus = [name for name, group in groups.items() if group.device.kind == "cpu"]
+    silent = cpus if len(cpus) < len(groups) else []  # a GPU beside them is launched on, and idles
+    return hardware, load_host(library, [p for p in own if p.device in groups and p.device not in silent])

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND_FLAGS = {
     *(
         "--json",
+        "--dtypes",
         "--out",
         "--scenario",
         "--set",

@@ -9,7 +9,7 @@ import simtool as st
 from simtool.cli import run
 from simtool.hardware.profile_file import profile_bytes
 from simtool.simulator.warm import compile_kernel
-from tests.hardware.own_profile import write_small
+from tests.hardware.own_profile import CPU_MACHINE, write_small
 
 SIMULATE = ["simulate", "--model", "llama-3.1-8b", "--devices", "1xh200", "--num-prompts", "6"]
 LOAD = ["--num-prompts", "6"]
@@ -157,3 +157,28 @@ def test_sweeping_over_profiles(capsys, folder):
     over = f"profiles={folder / 'own.json'},{folder / 'slow.json.gz'}"
     rows, _ = object_of(capsys, "sweep", *engine, "--over", over, "--json")
     assert rows[1]["duration"] > 1.2 * rows[0]["duration"]
+
+
+def test_a_machine_outside_the_catalogue_is_planned_for(capsys, tmp_path):
+    """Calibrate, plan, replay: the loop closes on a CPU; what its profile does not know is no number."""
+    profile = write_small(
+        tmp_path / "cpu.json", device="cpu-x-1t", library="torch", families=("gemm", "elementwise", "attention_decode"),
+        dtype="fp32", machine=CPU_MACHINE,
+    )  # fmt: skip
+    model, out = Path(__file__).parents[2] / "examples" / "small-dense" / "config.json", tmp_path / "out"
+    machine = ["--devices", "2xcpu", "--kernel-library", "torch", "--profile", profile]
+    load = ["--request-rate", "50", *LOAD, "--input-len", "20", "--output-len", "7"]
+    found, told = object_of(capsys, "plan", model, *machine, *load, "--out", out, "--json")
+    assert told == ""
+    assert found["metrics"]["energy_j_per_output_token"] is None
+    pool = found["plan"]["pools"][0]
+    assert (pool["device"], pool["scheduler"]["cuda_graphs"]) == ("cpu", False)
+    page = (out / "report.html").read_text()
+    assert "without a price" in page
+    assert "No price is known" in page
+    again, _ = object_of(capsys, "simulate", out / "plan.json", *load, "--set", "price_per_hour.cpu=0.1", "--json")
+    assert again["metrics"]["mean_ttft_ms"] == found["metrics"]["mean_ttft_ms"]
+    step, _ = object_of(capsys, "explain", "--model", model, *machine, "--json")
+    assert {row["source"] for row in step["rows"] if row["family"] == "gemm"} == {f"cpu/torch/gemm/fp32 [{profile}]"}
+    assert "needs the --profile that measured it" in refused(capsys, "plan", model, *machine[:4], *load)
+    assert "has no public price" in refused(capsys, "plan", model, *machine, *load, "--objective", "cost-per-token")

@@ -25,6 +25,7 @@ from simtool.calibration.profiling.clock import Call, summarised
 GLOO_SIZES = tuple(4**power for power in range(5, 13))  # 1 KiB .. 16 MiB; each takes 0.1 s a kind and round
 NCCL_SIZES = tuple(2**power for power in range(10, 29))  # 1 KiB .. 256 MiB
 ROUNDS = 3  # over all sizes: a slow moment spoils one of a size's measurements, and their differences are the noise
+ENOUGH_S = 6.0  # no further round begins: where other work delays every call, rounds would eat a minute's whole budget
 TIMEOUT_S = 120.0
 WINDOW_S = 0.008  # of back-to-back calls a sample
 SAMPLES = 5
@@ -86,12 +87,25 @@ def _rank_main(rank: int, ranks: int, library: str, folder: str) -> None:
     sizes = NCCL_SIZES if library == "nccl" else GLOO_SIZES
     kinds = COLLECTIVE_KINDS if ranks == 2 else [kind for kind in COLLECTIVE_KINDS if kind != "send_recv"]
     with (Path(folder) / "rows.jsonl").open("w", encoding="utf-8") if rank == 0 else contextlib.nullcontext() as file:
-        for kind, size in [pair for _ in range(ROUNDS) for pair in product(kinds, sizes)]:
-            timing = _timed(collective_call(kind, size, rank, ranks, device), device)
-            if file is not None:
-                row = {"name": kind, "size_bytes": size, "seconds": timing.seconds, "spread": timing.spread}
-                file.write(json.dumps({**row, "repeats": timing.repeats}) + "\n")
+        started = time.monotonic()
+        for number in range(ROUNDS):
+            if number and _slowest(time.monotonic() - started, device) > ENOUGH_S:
+                break
+            for kind, size in product(kinds, sizes):
+                timing = _timed(collective_call(kind, size, rank, ranks, device), device)
+                if file is not None:
+                    row = {"name": kind, "size_bytes": size, "seconds": timing.seconds, "spread": timing.spread}
+                    file.write(json.dumps({**row, "repeats": timing.repeats}) + "\n")
     dist.destroy_process_group()
+
+
+def _slowest(seconds: float, device: str) -> float:
+    """The largest of all ranks' seconds, the same on each of them."""
+    import torch.distributed as dist
+
+    found = torch.tensor([seconds], device=device)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return float(found)
 
 
 def collective_call(kind: str, size_bytes: int, rank: int, ranks: int, device: str) -> Call:
@@ -121,13 +135,10 @@ def collective_call(kind: str, size_bytes: int, rank: int, ranks: int, device: s
 
 def _timed(call: Call, device: str) -> Timing:
     """Wall seconds of a call, by rank 0 over back-to-back calls; all ranks make the same number of them."""
-    import torch.distributed as dist
-
     for _ in range(3):
         call()
-    once = torch.tensor([_wall_seconds(call, 3, device)], device=device)
-    dist.all_reduce(once, op=dist.ReduceOp.MAX)
-    count = max(2, min(200, int(WINDOW_S / float(once))))
+    once = _slowest(_wall_seconds(call, 3, device), device)
+    count = max(2, min(200, int(WINDOW_S / once)))
     return summarised([_wall_seconds(call, count, device) for _ in range(SAMPLES)])
 
 
