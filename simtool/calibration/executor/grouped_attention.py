@@ -46,7 +46,7 @@ class GroupedAttention:
     def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """[tokens, hidden] -> this rank's part of the sum [tokens, hidden]."""
         timer, inputs = step.timer, step.inputs
-        heads = timer.run("gemm", self._qkv, x).view(len(x), -1, self._size)
+        heads = timer.run("gemm", self._qkv, x).view(len(x), self._heads + 2 * self._kv_heads, self._size)
         if self._norm is not None:
             heads = timer.run("elementwise", self._normed, heads)
         keys, values = self.caches

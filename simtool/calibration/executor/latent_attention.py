@@ -28,7 +28,7 @@ class LatentMixer:
         stored = site.dtypes.attention
         tp, place = ranks.parallel.tp, ranks.place.tp_rank
         self._mixer, self._heads = mixer, mixer.num_heads // tp
-        key = mixer.qk_nope_head_dim + mixer.qk_rope_head_dim
+        self._key = key = mixer.qk_nope_head_dim + mixer.qk_rope_head_dim
         query = share(mixer.num_heads * key, tp, place)
         kv_a = weights.matrix(layer, "kv_a", latent_width(mixer), hidden)
         if mixer.q_lora_rank:
@@ -58,7 +58,7 @@ class LatentMixer:
         timer, inputs, rank = step.timer, step.inputs, self._mixer.q_lora_rank
         down = timer.run("gemm", self._down, x)
         compressed = timer.run("elementwise", self._query_norm, down[:, :rank]) if rank else x
-        query = timer.run("gemm", self._q, compressed).view(len(x), self._heads, -1)
+        query = timer.run("gemm", self._q, compressed).view(len(x), self._heads, self._key)
         query, latents = timer.run("elementwise", self._turn_and_write, query, down[:, rank:], inputs)
         parts = []
         if inputs.decodes:

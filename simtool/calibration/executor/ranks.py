@@ -41,14 +41,14 @@ class Group:
 
     def all_reduce(self, x: torch.Tensor) -> torch.Tensor:
         """The sum over the group, in place."""
-        if self.size > 1:
+        if self.size > 1 and x.numel():
             torch.distributed.all_reduce(x, group=self._handle)
         return x
 
     def all_gather(self, x: torch.Tensor) -> torch.Tensor:
         """[rows, ...] of each rank -> [size x rows, ...], rank after rank."""
-        if self.size == 1:
-            return x
+        if self.size == 1 or not x.numel():
+            return x.new_empty((self.size * x.shape[0], *x.shape[1:])) if self.size > 1 else x
         whole = x.new_empty((self.size * x.shape[0], *x.shape[1:]))
         _gather(whole, x.contiguous(), self._handle)
         return whole

@@ -17,7 +17,7 @@ def routed(logits: torch.Tensor, mlp: MoeMlp, bias: torch.Tensor | None) -> tupl
     scores = torch.softmax(logits.float(), dim=-1)
     choice = scores if bias is None else scores + bias
     if mlp.num_groups > 1:
-        by_group = choice.view(len(choice), mlp.num_groups, -1)
+        by_group = choice.view(len(choice), mlp.num_groups, mlp.num_experts // mlp.num_groups)
         best = torch.topk(by_group.amax(dim=-1), mlp.topk_groups, dim=-1).indices
         open_groups = torch.zeros_like(by_group[:, :, 0]).scatter_(1, best, 1.0)
         choice = by_group.masked_fill(open_groups[:, :, None] == 0, float("-inf")).flatten(1)

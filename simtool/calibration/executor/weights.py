@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 
@@ -22,7 +23,7 @@ class Weights:
         self, layer: int, name: str, rows: int, columns: int, cut_rows: slice = WHOLE, cut_columns: slice = WHOLE
     ) -> torch.Tensor:
         """A slice of the [rows, columns] matrix, of variance 1 / columns: outputs are as large as inputs."""
-        whole = self._normal(layer, name, rows, columns) * columns**-0.5
+        whole = self._normal(layer, name, rows, columns) / math.sqrt(columns)
         return whole[cut_rows, cut_columns].to(self.dtype).contiguous()
 
     def vector(self, layer: int, name: str, size: int, cut: slice = WHOLE, spread: float = NORM_SPREAD) -> torch.Tensor:

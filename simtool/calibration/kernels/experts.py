@@ -51,7 +51,7 @@ def looped_experts(
     rows = counts.tolist() if loads is None else loads
     order = order[: sum(rows)]
     tokens = order // chosen.shape[1]
-    scaled = run_loop(x[tokens], rows, one, order_of) * weight.view(-1)[order, None]
+    scaled = run_loop(x[tokens], rows, one, order_of) * weight.reshape(-1)[order, None]
     return torch.zeros_like(x).index_add_(0, tokens, scaled)
 
 
