@@ -87,7 +87,7 @@ class Decoder:
             block_size=options.block_size, rotary=rotary_sizes(arch).pop(), device=options.device, dtype=self.dtype
         )
         self._embedding, self._head = vocabulary(arch, weights, ranks)
-        self._norm = weights.norm(-1, "final_norm", arch.hidden_size)
+        self._norm = weights.norm(-1, "final_norm", arch.hidden_size) if ranks.last else None
 
     def run(self, step: Step, hidden: Hidden | None) -> Hidden:
         """Through the stage; hidden: from the stage before (None at the first)."""
@@ -101,6 +101,7 @@ class Decoder:
     def logits(self, hidden: Hidden, step: Step) -> torch.Tensor:
         """Of the rows that are sampled, [samples, vocabulary]."""
         assert self._head is not None
+        assert self._norm is not None
         states, _ = normed(hidden, self._norm, step)
         return self._head(states[step.inputs.sampled], step.timer)
 

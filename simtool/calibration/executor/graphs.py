@@ -55,9 +55,10 @@ class DecodeGraphs:
         if (size, pages) not in self._captured:
             self._captured[size, pages] = self._capture(inputs)
         captured = self._captured[size, pages]
-        for name in ("ids", "slots", "cos", "sin", "tables", "mask"):
-            getattr(captured.inputs, name).copy_(getattr(inputs, name))
-        captured.graph.replay()
+        with torch.inference_mode():
+            for name in ("ids", "slots", "cos", "sin", "tables", "mask"):
+                getattr(captured.inputs, name).copy_(getattr(inputs, name))
+            captured.graph.replay()
         samples = [row for row, slot in enumerate(batch.decodes) if slot.samples]
         return captured.tokens[torch.tensor(samples, dtype=torch.int64, device=captured.tokens.device)]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from simtool.calibration.executor.batch import StepBatch, StepOutcome
 from simtool.calibration.executor.distributed import DistributedRunner, serve_worker
+from simtool.calibration.executor.host_memory import check_host_memory
 from simtool.calibration.executor.options import ExecutorOptions
 from simtool.calibration.executor.runner import Runner, TorchRunner
 from simtool.calibration.executor.support import check_supported
@@ -17,6 +18,7 @@ from simtool.plan import Parallel
 def start_runner(arch: ModelArchitecture, parallel: Parallel, options: ExecutorOptions) -> Runner:
     """A runner of one replica; its processes end with `close`. What cannot be executed is refused before any starts."""
     check_supported(arch, parallel, options)
+    check_host_memory(arch, parallel, options)
     if parallel.devices == 1:
         return TorchRunner(arch, options)
     world = launch(parallel.devices, serve_worker, (arch, parallel, options), device=options.device)

@@ -8,6 +8,7 @@ import torch
 
 from simtool.calibration.executor.batch import StepBatch
 from simtool.calibration.executor.decoder import Decoder, Hidden
+from simtool.calibration.executor.host_memory import check_host_memory
 from simtool.calibration.executor.inputs import StepInputs, make_inputs
 from simtool.calibration.executor.memory_error import memory_told
 from simtool.calibration.executor.mixture import Mixture
@@ -28,6 +29,7 @@ class RankWorker:
 
     def __init__(self, arch: ModelArchitecture, ranks: Ranks, options: ExecutorOptions, timer: FamilyTimer) -> None:
         check_supported(arch, ranks.parallel, options)
+        check_host_memory(arch, ranks.parallel, options)
         if options.device == "cuda" and not torch.cuda.is_available():
             raise InputError("cuda", "is not there", "cpu, or a torch that sees the GPU")
         if options.device == "cpu":  # as profiling does, so that both time alike

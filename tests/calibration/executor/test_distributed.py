@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from simtool.calibration.executor.distributed import DistributedRunner, serve_wo
 from simtool.calibration.executor.options import ExecutorOptions  # noqa: E402
 from simtool.calibration.executor.runner import TorchRunner  # noqa: E402
 from simtool.calibration.executor.starting import start_runner  # noqa: E402
-from simtool.calibration.executor.world import RankFailedError, launch  # noqa: E402
+from simtool.calibration.executor.world import RankFailedError, environment_world, launch  # noqa: E402
 from simtool.errors import InputError, SimtoolError  # noqa: E402
 from simtool.models.architecture import ModelArchitecture  # noqa: E402
 from simtool.plan import Parallel  # noqa: E402
@@ -177,6 +178,60 @@ def test_workers_end_when_rank_0_is_killed(tmp_path):
         parent.kill()
     assert len(pids) == 1
     assert gone_within(pids, 5.0)
+
+
+RANK_MAIN = """
+from simtool.calibration.executor.distributed import DistributedRunner, serve_worker
+from simtool.calibration.executor.world import environment_world
+from tests.calibration.executor.test_distributed import COUNT, MODELS, OPTIONS, Parallel, loads, serve
+case = MODELS["gqa"], Parallel(tp=2), OPTIONS
+with environment_world() as world:
+    if world.rank:
+        serve_worker(world, *case)
+    else:
+        runner = DistributedRunner(world, *case)
+        print(serve(runner, loads(case[1]), COUNT, 16)[0])
+        runner.close()
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_ranks_of_torchruns_environment_meet(tmp_path):
+    script = tmp_path / "ranks.py"
+    script.write_text(RANK_MAIN)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
+    environment["MASTER_PORT"] = str(free_port())
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, script],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    outputs = [rank.communicate(timeout=60)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert outputs[0].strip() == str(whole(MODELS["gqa"], Parallel()))
+
+
+def test_a_port_in_use_is_told(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(InputError, match=f"MASTER_PORT={port}: is in use"):
+            environment_world()
+    monkeypatch.delenv("RANK")
+    with pytest.raises(InputError, match="incomplete"):
+        environment_world()
 
 
 def test_a_plan_of_another_size_is_refused_before_anything_starts():
