@@ -84,6 +84,8 @@ class DistributedRunner:
             with self._world.watched():
                 self._pipe.drain()
                 self._tell(("stop", None))
+                for rank in range(1, self._world.size):  # the store may end with this process
+                    self._world.wait_for(f"{self._session}/ended/{rank}")
 
     def _tell(self, command: tuple[str, object]) -> int:
         number = self._commands
@@ -136,6 +138,7 @@ def serve_worker(world: World, arch: ModelArchitecture, parallel: Parallel, opti
             world.store.add(f"{session}/read/{number}", 1)
         if kind == "stop":
             pipe.drain()
+            world.store.set(f"{session}/ended/{world.rank}", b"=")
             return
         if kind == "copy":
             pairs, dp_rank = content

@@ -6,6 +6,7 @@ import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from simtool.calibration.executor.options import ExecutorOptions
 from simtool.errors import InfeasibleError
@@ -32,7 +33,8 @@ def replica_bytes(arch: ModelArchitecture, parallel: Parallel, options: Executor
     """Weights and KV cache of all ranks, everything in the compute dtype."""
     dtype = options.compute_dtype(arch)
     layers = tuple(replace(layer, dtypes=None) for layer in arch.layers)
-    plain = replace(arch, layers=layers, dtypes=WeightDtypes(**dict.fromkeys(_GROUPS, dtype)), extra_params=0)
+    groups: dict[str, Any] = dict.fromkeys(_GROUPS, dtype)
+    plain = replace(arch, layers=layers, dtypes=WeightDtypes(**groups), extra_params=0)
     tokens = (options.num_blocks + 1) * options.block_size
     stages = [
         weight_bytes_per_device(plain, parallel, stage)
