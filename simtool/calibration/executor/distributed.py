@@ -20,7 +20,7 @@ from simtool.calibration.executor.ranks import make_ranks
 from simtool.calibration.executor.support import check_supported
 from simtool.calibration.executor.timer import FamilyTimer
 from simtool.calibration.executor.worker import RankWorker
-from simtool.calibration.executor.world import World
+from simtool.calibration.executor.world import STOP_S, World
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture, MoeMlp
 from simtool.plan import Parallel
@@ -85,7 +85,7 @@ class DistributedRunner:
                 self._pipe.drain()
                 self._tell(("stop", None))
                 for rank in range(1, self._world.size):  # the store may end with this process
-                    self._world.wait_for(f"{self._session}/ended/{rank}")
+                    self._world.wait_for(f"{self._session}/ended/{rank}", STOP_S)
 
     def _tell(self, command: tuple[str, object]) -> int:
         number = self._commands

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import threading
@@ -25,7 +26,8 @@ from simtool.errors import InfeasibleError, InputError, SimtoolError
 
 START_S = 120.0  # for all processes to have imported torch and met
 COLLECTIVE_S = 300.0  # the longest that a rank waits for another in a collective
-GRACE_S = 2.0  # between the first sign of trouble and the search for its cause
+GRACE_S = 2.0  # after the first sign of trouble, for its cause to show
+KILLED_S = 0.5  # of it for a killed process to be known, which explains what others report
 WATCH_S = 0.5  # between two looks at whether the others live
 STOP_S = 10.0  # for children to end by themselves when they are told to
 ERROR = "error"
@@ -60,24 +62,27 @@ class World:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Whatever goes wrong with torch in the body is told once, by its cause, and ends all processes."""
+        """Whatever goes wrong in the body is told once, by its cause, and ends all processes."""
         try:
             yield
-        except InputError:
-            raise
-        except (RuntimeError, OSError, SimtoolError, ValueError, TypeError) as error:
+        except Exception as error:
             found = self._cause(error)
             self.close(at_once=True)
             if found is error:
                 raise
             raise found from error
+        except BaseException:  # Ctrl-C: the others may wait for this rank
+            self.close(at_once=True)
+            raise
 
-    def wait_for(self, key: str) -> bytes:
+    def wait_for(self, key: str, limit_s: float = math.inf) -> bytes:
         """The value that another rank sets. RankFailedError, by way of `watched`, where a process ends meanwhile."""
-        pause = 1e-4
+        pause, deadline = 1e-4, time.monotonic() + limit_s
         while not self.store.check([key]):
             if self._dead() or self.store.check([ERROR]):
                 raise RuntimeError("another rank failed")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"another rank did not answer in {limit_s:.0f} s")
             time.sleep(pause)
             pause = min(1.5 * pause, 0.01)
         return bytes(self.store.get(key))
@@ -105,7 +110,7 @@ class World:
 
     def _cause(self, error: Exception) -> Exception:
         """The first failure: a process that was killed, else what a rank reported, else `error` itself."""
-        if not self.size > 1 or isinstance(error, InfeasibleError):
+        if self.size == 1 or isinstance(error, InfeasibleError | InputError):
             return error
         deadline = time.monotonic() + GRACE_S
         reported = None
@@ -115,6 +120,8 @@ class World:
                     name = signal.Signals(-child.exitcode).name
                     return RankFailedError(f"{child.name} was killed ({name}); the run is ended")
             reported = reported or self._reported()
+            if reported and time.monotonic() > deadline - GRACE_S + KILLED_S:
+                break
             time.sleep(0.05)
         return reported or (
             error if isinstance(error, SimtoolError) else RankFailedError(f"rank 0: {first_line(error)}")

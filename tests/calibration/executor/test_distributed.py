@@ -18,12 +18,12 @@ from simtool.calibration.executor.options import ExecutorOptions  # noqa: E402
 from simtool.calibration.executor.runner import TorchRunner  # noqa: E402
 from simtool.calibration.executor.starting import start_runner  # noqa: E402
 from simtool.calibration.executor.world import RankFailedError, environment_world, launch  # noqa: E402
-from simtool.errors import InputError, SimtoolError  # noqa: E402
+from simtool.errors import InfeasibleError, InputError, SimtoolError  # noqa: E402
 from simtool.models.architecture import ModelArchitecture  # noqa: E402
 from simtool.plan import Parallel  # noqa: E402
 from tests.calibration.executor.models import DENSE, GQA, MODELS, MOE, model  # noqa: E402
 from tests.calibration.executor.serving import BLOCK, next_batch, prompts, requests, serve  # noqa: E402
-from tests.calibration.executor.worlds import die_at_once, fail_in_session, serve_all  # noqa: E402
+from tests.calibration.executor.worlds import die_at_once, fail_in_session, lack_memory, serve_all  # noqa: E402
 
 BLOCKS, COUNT = 64, 4
 OPTIONS = ExecutorOptions(num_blocks=BLOCKS, block_size=BLOCK)
@@ -114,6 +114,17 @@ def first_context(batches):
     return batches[0].prefills[0].new - 1
 
 
+def test_a_step_that_rank_0_cannot_run_ends_the_others():
+    runner = start_runner(MODELS["gqa"], Parallel(tp=2), OPTIONS)
+    pids = [child.pid for child in runner._world._children]
+    batch = next_batch(requests(prompts(1), 1, BLOCKS), 1, 100)[0]
+    beyond = replace(batch.prefills[0], blocks=batch.prefills[0].blocks + 10 * BLOCKS)
+    with pytest.raises(SimtoolError, match="rank"):
+        runner.submit(0, [StepBatch(prefills=(beyond,))])
+    runner.close()
+    assert gone_within(pids, 5.0)
+
+
 def alive(pid):
     try:
         os.kill(pid, 0)
@@ -145,12 +156,17 @@ def test_a_killed_worker_is_one_error_and_no_orphans():
 
 
 @pytest.mark.parametrize(
-    ("main", "wanted"), [(fail_in_session, "rank 1: ValueError: the moon is wrong"), (die_at_once, "rank 1 was killed")]
+    ("main", "kind", "wanted"),
+    [
+        (fail_in_session, RankFailedError, "rank 1: ValueError: the moon is wrong"),
+        (lack_memory, InfeasibleError, "memory: rank 1: MemoryError: no room"),
+        (die_at_once, RankFailedError, "rank 1 was killed"),
+    ],
 )
-def test_a_worker_that_fails_is_told_by_its_cause(main, wanted):
+def test_a_worker_that_fails_is_told_by_its_cause(main, kind, wanted):
     case = (MODELS["gqa"], Parallel(tp=2), OPTIONS)
     world = None
-    with pytest.raises(RankFailedError, match=wanted):  # noqa: PT012 - either call may notice it
+    with pytest.raises(kind, match=wanted):  # noqa: PT012 - either call may notice it
         world = launch(2, main, case)
         DistributedRunner(world, *case)
     assert not torch.distributed.is_initialized()

@@ -18,5 +18,9 @@ def fail_in_session(world, *case):
     raise ValueError("the moon is wrong")
 
 
+def lack_memory(world, *case):
+    raise MemoryError("no room")
+
+
 def die_at_once(world, *case):
     os.kill(os.getpid(), signal.SIGKILL)
