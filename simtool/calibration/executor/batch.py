@@ -1,4 +1,4 @@
-"""The batch of one step, as the scheduler decided it and the model takes it."""
+"""Step batches: what a scheduler hands to a runner, and what comes back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 class Slot:
     """One request's part of a step.
 
-    tokens int64[new]: token ids whose KV is written at positions context..context+new-1. blocks
-    int64[ceil((context+new)/block_size)]: its block table (physical KV block ids). samples: whether the last token's
+    tokens int64[new]: token ids whose KV is written at positions context..context+new-1; blocks
+    int64[ceil((context+new)/block_size)]: its block table (physical KV block ids); samples: whether the last token's
     logits are sampled (greedy).
     """
 
@@ -26,24 +26,34 @@ class Slot:
 
     @property
     def new(self) -> int:
-        """Tokens computed in this step."""
+        """Tokens of this step."""
         return len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepBatch:
-    """One data-parallel rank's step: decodes first (one token each), then prefill chunks."""
+    """One data-parallel rank's step: decodes (each with exactly one token) first, then prefill chunks."""
 
-    decodes: tuple[Slot, ...]
-    prefills: tuple[Slot, ...]
+    decodes: tuple[Slot, ...] = ()
+    prefills: tuple[Slot, ...] = ()
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """All slots, in the order in which their tokens stand in the step."""
+        return self.decodes + self.prefills
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the step."""
+        return sum(slot.new for slot in self.slots)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
     """tokens: sampled ids of the slots that sample, decodes first, in order, one array a data-parallel rank.
 
-    seconds: of the whole step. family_s: operator family → seconds (empty where operators are not timed one by one).
-    host_s: seconds of preparing inputs on the host, before the device works.
+    seconds: of the whole step. family_s: operator family → seconds (empty where not timed); what is left of `seconds`
+    is the host's. host_s: seconds of preparing inputs on the host (before the device work), part of `seconds`.
     """
 
     tokens: tuple[NDArray[np.int64], ...]

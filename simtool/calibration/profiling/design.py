@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtool.calibration.points import OPTIONAL_DIMS, POINT_DIMS, KernelPoint
-from simtool.calibration.profiling.passes import EMBEDDING_PASSES, KINDS, PASSES, SAMPLING_PASSES
+from simtool.calibration.profiling.passes import EMBEDDING_PASSES, KINDS, KV_WIDTHS, PASSES, SAMPLING_PASSES
 from simtool.calibration.profiling.routing import ROUTINGS
 from simtool.calibration.profiling.shapes import KernelShape
 from simtool.hardware.fitted_work import FAMILY_TERMS, MLA_NOPE, MLA_ROPE, ROUTING, FamilyTerms
@@ -151,12 +151,13 @@ def _expanded_bytes(point: KernelPoint) -> float:
 
 
 def _padded(point: KernelPoint) -> KernelPoint:
-    """A batch of unlike lengths as the padded kernel sees it."""
-    longest = point.dims.get("kv_max")
-    if longest is None:
+    """A decode batch as the kernel sees it: every request has the whole pages of the longest."""
+    if "kv_len" not in point.dims:
         return point
+    longest = PAGE * np.ceil(point.dims.get("kv_max", point.dims["kv_len"]) / PAGE)
     dims = {name: value for name, value in point.dims.items() if name not in OPTIONAL_DIMS[point.family]}
-    return KernelPoint(family=point.family, dtype=point.dtype, kernel=point.kernel, dims=dims | {"kv_len": longest})
+    dims |= {"kv_len": float(longest)}
+    return KernelPoint(family=point.family, dtype=point.dtype, kernel=point.kernel, dims=dims)
 
 
 def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
@@ -185,14 +186,15 @@ def _drawn(shape: KernelShape, dtype: str, kernel: str, limits: Limits, random: 
             kernel = f"{kernel}:{'skewed' if 'kv_max' in lengths else 'equal'}"
         case _:
             detail = {"tokens": tokens, **sizes}
-            sizes = {"bytes": _moved_bytes(shape.family, kernel, tokens, sizes["width"], dtype)}
+            width = sizes["width"] + KV_WIDTHS * sizes.get("kv_width", 0.0)
+            sizes = {"bytes": _moved_bytes(shape.family, kernel, tokens, width, dtype)}
             if shape.family == "elementwise":
                 sizes["kind"] = float(ELEMENTWISE_KINDS.index(KINDS[kernel]))
     return KernelPoint(family=shape.family, dtype=dtype, kernel=kernel, dims=sizes, detail=detail)
 
 
 def _decode_lengths(limits: Limits, random: np.random.Generator) -> dict[str, float]:
-    """Batch and mean length; for some, the longest, in whole pages, as a padded cache has it."""
+    """Batch and mean length; for some, the longest, in whole pages."""
     batch = _log_uniform(random, 1.0, limits.most_batch)
     mean = _log_uniform(random, SHORTEST_LENGTH, limits.longest_context)
     longest = PAGE * np.ceil(mean * random.uniform(1.2, min(4.0, max(0.8 * batch, 1.2))) / PAGE)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
+from simtool.calibration.kernels.experts import expert_of, grouped_experts, looped_experts
+from simtool.calibration.kernels.linear import scaled_linear
 from simtool.calibration.points import KernelPoint
-from simtool.calibration.profiling.arena import TORCH_DTYPES, Arena
+from simtool.calibration.profiling.arena import Arena
 from simtool.calibration.profiling.clock import Call, MakeCall
 from simtool.calibration.profiling.routing import expert_loads, local_loads
 
@@ -34,8 +37,7 @@ def _linear(x: torch.Tensor, weight: torch.Tensor) -> Call:
 
 
 def _scaled(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> Call:
-    narrow = TORCH_DTYPES["fp8"]
-    return lambda: torch._scaled_mm(x.to(narrow), weight.t(), scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16)
+    return lambda: scaled_linear(x, weight, scale, scale)
 
 
 def _int8(x: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor) -> Call:
@@ -53,44 +55,32 @@ def _int4(arena: Arena, m: int, n: int, k: int) -> Call:
 
 
 def moe(arena: Arena, point: KernelPoint) -> MakeCall:
-    """Routed experts of one rank on rows sorted by expert: (gate and) up, activation, down. No dispatch or combine."""
+    """Routed experts of one rank for all ranks' tokens, from the choice of experts on: rows sorted by expert and
+    gathered, (gate and) up, activation, down, and the weighted sum a token.
+    """
     dims = {name: int(value) for name, value in point.dims.items()}
     base, _, routing = point.kernel.partition(":")
     loads = expert_loads(dims["tokens"], dims["top_k"], dims["num_experts"], routing)
     loads = np.random.default_rng(0).permutation(local_loads(loads, dims["moe_ep"]))
-    rows, experts = int(loads.sum()), len(loads)
-    hidden, inner = dims["hidden"], dims["inter"] // dims["moe_tp"]
-    branches = dims["matrices"] - 1
-    ends = torch.tensor(np.cumsum(loads), dtype=torch.int32, device=arena.device)
+    experts, hidden, inner = len(loads), dims["hidden"], dims["inter"] // dims["moe_tp"]
+    chosen = torch.from_numpy(choices(loads, dims["tokens"], dims["top_k"])).to(arena.device)
+    rows = loads.tolist()
 
     def make() -> Call:
-        x = arena.take(point.dtype, max(rows, 1), hidden)
-        up = arena.take(point.dtype, experts, branches * inner, hidden)
+        x = arena.take(point.dtype, dims["tokens"], hidden)
+        weight = arena.take(point.dtype, dims["tokens"], dims["top_k"])
+        up = arena.take(point.dtype, experts, (dims["matrices"] - 1) * inner, hidden)
         down = arena.take(point.dtype, experts, hidden, inner)
         if base.startswith("grouped_mm"):
-            return lambda: run_grouped(x, up, down, ends)
-        return lambda: run_loop(x, up, down, loads)
+            return lambda: grouped_experts(x, chosen, weight, up, down)
+        return lambda: looped_experts(x, chosen, weight, experts, expert_of(up, down), rows)
 
     return make
 
 
-def run_grouped(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """Two grouped GEMMs over all experts; `ends` [E]: the row after each expert's last."""
-    inner = _activated(torch._grouped_mm(x, up.transpose(-2, -1), offs=ends), down.shape[-1])
-    return torch._grouped_mm(inner, down.transpose(-2, -1), offs=ends)
-
-
-def run_loop(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, loads: np.ndarray) -> torch.Tensor:
-    """One expert after the other; idle ones cost nothing. loads [E]: rows of each."""
-    parts, start = [], 0
-    for expert, load in enumerate(loads.tolist()):
-        if load:
-            inner = _activated(F.linear(x[start : start + load], up[expert]), down.shape[-1])
-            parts.append(F.linear(inner, down[expert]))
-            start += load
-    return torch.cat(parts)
-
-
-def _activated(product: torch.Tensor, width: int) -> torch.Tensor:
-    """SiLU of the first half times the second; without a gate, SiLU alone."""
-    return F.silu(product[:, :width]) * product[:, width:] if product.shape[1] > width else F.silu(product)
+def choices(loads: NDArray[np.int64], tokens: int, top_k: int) -> NDArray[np.int64]:
+    """Experts of each token, [tokens, top_k], such that expert e has loads[e] rows; the rest is another rank's."""
+    flat = np.full(tokens * top_k, len(loads), dtype=np.int64)
+    local = np.repeat(np.arange(len(loads)), loads)
+    flat[: len(local)] = local
+    return np.random.default_rng(1).permutation(flat).reshape(tokens, top_k)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from simtool.calibration.kernels.memory import activated, add_norm, likeliest, rope_and_write
 from simtool.calibration.points import KernelPoint
 from simtool.calibration.profiling.arena import Arena
 from simtool.calibration.profiling.clock import Call, MakeCall
 
-# The rotary head; shapes.py gives widths of whole heads.
-ROPE_HEAD = 128
+# The rotary head (shapes.py gives widths of whole heads), and tokens of a cache block.
+ROPE_HEAD, BLOCK = 128, 16
 
 
 def elementwise(arena: Arena, point: KernelPoint) -> MakeCall:
@@ -19,26 +20,24 @@ def elementwise(arena: Arena, point: KernelPoint) -> MakeCall:
 
     def make() -> Call:
         if point.kernel == "silu_mul":
-            # Apart, not halves of one row: the fused kernels of engines do not care for the width, torch's halves do.
-            gate, up = arena.take(dtype, tokens, width), arena.take(dtype, tokens, width)
-            return lambda: F.silu(gate) * up
-        x = arena.take(dtype, tokens, width)
-        if point.kernel == "rope":
-            turn = arena.take(dtype, 2, tokens, 1, ROPE_HEAD // 2)
-            heads = x.view(tokens, -1, ROPE_HEAD)
-            return lambda: rotated(heads, turn[0], turn[1])
-        other, weight = arena.take(dtype, tokens, width), arena.take(dtype, width)
-        if point.kernel == "add+rms_norm":
-            return lambda: F.rms_norm(torch.add(x, other), (width,), weight)
-        return lambda: F.layer_norm(torch.add(x, other), (width,), weight)
+            product = arena.take(dtype, tokens, 2 * width)
+            return lambda: activated(product, width)
+        if point.kernel == "rope+write":
+            return _rope(arena, point, tokens, width // ROPE_HEAD)
+        x, other, weight = arena.take(dtype, tokens, width), arena.take(dtype, tokens, width), arena.take(dtype, width)
+        return lambda: add_norm(x, other, weight)
 
     return make
 
 
-def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary embedding of [tokens, heads, d]: the halves of d are the two coordinates."""
-    left, right = x.chunk(2, dim=-1)
-    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
+def _rope(arena: Arena, point: KernelPoint, tokens: int, heads: int) -> Call:
+    """Queries and keys rotated, keys and values stored at places of a cache as large as themselves."""
+    kv_heads, blocks = int(point.detail["kv_width"]) // ROPE_HEAD, -(-tokens // BLOCK)
+    turn = arena.take(point.dtype, 2, tokens, 1, ROPE_HEAD // 2)
+    rows = arena.take(point.dtype, tokens, heads + 2 * kv_heads, ROPE_HEAD)
+    caches = [arena.take(point.dtype, blocks, BLOCK, kv_heads, ROPE_HEAD) for _ in range(2)]
+    slots = torch.randperm(blocks * BLOCK, device=arena.device)[:tokens]
+    return lambda: rope_and_write(rows, turn[0], turn[1], caches[0], caches[1], slots)
 
 
 def embedding(arena: Arena, point: KernelPoint) -> MakeCall:
@@ -60,6 +59,6 @@ def sampling(arena: Arena, point: KernelPoint) -> MakeCall:
 
     def make() -> Call:
         logits = arena.take("bf16", tokens, width)
-        return lambda: torch.softmax(logits.float(), dim=-1).argmax(dim=-1)
+        return lambda: likeliest(logits)
 
     return make

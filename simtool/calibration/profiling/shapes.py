@@ -100,10 +100,15 @@ def _operator_shapes(operator: Operator) -> Iterator[KernelShape]:
         case "attention_prefill" | "attention_decode" if operator.name != "indexer":
             sizes = {"heads": dims["heads"], "kv_heads": dims["kv_heads"], "head_dim": float(round(dims["head_dim"]))}
             yield KernelShape(family=operator.family, sizes=sizes | {"window": 0.0})
-            width = -(-sizes["heads"] * sizes["head_dim"] // ROPE_MULTIPLE) * ROPE_MULTIPLE
-            yield KernelShape(family="elementwise", kernel="rope", sizes={"width": width})
+            width, kv_width = (_whole_heads(sizes[name] * sizes["head_dim"]) for name in ("heads", "kv_heads"))
+            rope = {"width": width, "kv_width": kv_width}
+            yield KernelShape(family="elementwise", kernel="rope+write", sizes=rope)
         case "mla_prefill" | "mla_decode":
             yield KernelShape(family=operator.family, sizes={"heads": dims["heads"]})
+
+
+def _whole_heads(width: float) -> float:
+    return -(-width // ROPE_MULTIPLE) * ROPE_MULTIPLE
 
 
 def _matrices(operator: Operator, dims: Mapping[str, float]) -> float:

@@ -36,10 +36,10 @@ BUILDERS: Mapping[str, Builder] = {
     "sampling": kernels_memory.sampling,
 }
 KERNELS: Mapping[str, str] = {
-    "attention_prefill": "sdpa",
-    "attention_decode": "sdpa_padded",
-    "mla_prefill": "sdpa_value_padded",
-    "mla_decode": "absorbed_bmm_padded",
+    "attention_prefill": "paged_sdpa",
+    "attention_decode": "paged_sdpa",
+    "mla_prefill": "paged_sdpa_value_padded",
+    "mla_decode": "paged_absorbed_bmm",
     "embedding": "embedding",
     "sampling": "softmax_argmax",
 }
@@ -127,7 +127,7 @@ class TorchBench:
         if family == "moe":
             return self._moe_kernel(dtype)
         if shape_kernel == "norm":
-            return "add+rms_norm" if self._kind == "cuda" and hasattr(torch, "_fused_rms_norm") else "add+layer_norm"
+            return "add+rms_norm"
         return shape_kernel or KERNELS[family]
 
     def measure(self, point: KernelPoint) -> Timing:
@@ -166,14 +166,14 @@ class TorchBench:
     def _moe_kernel(self, dtype: str) -> str:
         """One grouped GEMM on a GPU that has it; a loop over the experts elsewhere (on a CPU they are the same)."""
         if self._kind == "cuda" and hasattr(torch, "_grouped_mm"):
-            name = "grouped_mm+silu"
+            name = "grouped_mm+silu+route"
             point = KernelPoint(family="moe", dtype=dtype, kernel=f"{name}:balanced", dims=SMALL_MOE)
             try:
                 self._try(point)
             except CannotMeasureError:
-                return "expert_loop+silu"
+                return "expert_loop+silu+route"
             return name
-        return "expert_loop+silu"
+        return "expert_loop+silu+route"
 
     def _try(self, point: KernelPoint) -> None:
         """Run a small call the first time that its kernel is asked for: on a GPU it must also go into a graph."""

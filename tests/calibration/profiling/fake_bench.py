@@ -47,7 +47,7 @@ class FakeBench:
     def kernel(self, family, dtype, shape_kernel):
         if dtype == "fp8":
             raise CannotMeasureError("no fp8 here")
-        return "add+layer_norm" if shape_kernel == "norm" else shape_kernel or "kernel"
+        return "add+rms_norm" if shape_kernel == "norm" else shape_kernel or "kernel"
 
     def measure(self, point):
         if self._interrupt_at == len(self.measured):

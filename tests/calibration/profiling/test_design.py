@@ -14,7 +14,7 @@ from tests.calibration.profiling.fake_bench import BANDWIDTH, PEAK, FakeBench
 
 LIMITS = FakeBench().limits({"design_flops": PEAK}, "bf16")
 SHAPES = served_shapes(("llama-3.1-8b", "deepseek-v2-lite"), (1, 8))
-KERNELS = {"": "kernel", "norm": "add+layer_norm", "silu_mul": "silu_mul", "rope": "rope"}
+KERNELS = {"": "kernel", "norm": "add+rms_norm", "silu_mul": "silu_mul", "rope+write": "rope+write"}
 
 
 def designed(family, seed=0):
@@ -83,7 +83,7 @@ def test_every_variant_is_in_the_first_points():
     assert set(first) == {f"kernel:{routing}" for routing in ROUTINGS}
     assert first.count(f"kernel:{ROUTING}") == 40
     assert {point.kernel for point in designed("attention_prefill")[:10]} == {"kernel:causal", "kernel:prefix"}
-    assert {p.kernel for p in designed("elementwise")[:20]} == {"add+layer_norm", "silu_mul", "rope"}
+    assert {p.kernel for p in designed("elementwise")[:20]} == {"add+rms_norm", "silu_mul", "rope+write"}
 
 
 @pytest.mark.parametrize("routing", ROUTINGS)

@@ -8,6 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from simtool.calibration.kernels.attention import causal, pages  # noqa: E402
+from simtool.calibration.kernels.experts import expert_of, grouped_experts, looped_experts  # noqa: E402
+from simtool.calibration.kernels.latent import absorbed, expanded  # noqa: E402
+from simtool.calibration.kernels.memory import rope_and_write, rotated  # noqa: E402
 from simtool.calibration.points import KernelPoint  # noqa: E402
 from simtool.calibration.points_file import read_journal  # noqa: E402
 from simtool.calibration.profiling import kernels_attention as attention  # noqa: E402
@@ -15,8 +19,7 @@ from simtool.calibration.profiling.arena import Arena, ArenaTooSmallError  # noq
 from simtool.calibration.profiling.clock import FEWEST_GOOD, CpuClock, settled  # noqa: E402
 from simtool.calibration.profiling.collectives import collective_call  # noqa: E402
 from simtool.calibration.profiling.cpu_setup import cache_bytes  # noqa: E402
-from simtool.calibration.profiling.kernels_gemm import gemm, run_grouped, run_loop  # noqa: E402
-from simtool.calibration.profiling.kernels_memory import rotated  # noqa: E402
+from simtool.calibration.profiling.kernels_gemm import choices, gemm  # noqa: E402
 from simtool.calibration.profiling.machine import gpu_device_name  # noqa: E402
 from simtool.calibration.profiling.request import ProfileRequest  # noqa: E402
 from simtool.calibration.profiling.session import profile_machine  # noqa: E402
@@ -48,25 +51,48 @@ def test_prefill_sees_the_prefix_and_itself(prefix):
     new, total = 7, 7 + prefix
     q, k = torch.randn(2, 4, new, 16), torch.randn(2, 2, total, 16)
     v = torch.randn(2, 2, total, 16)
-    found = attention.causal(q, k, v)
+    found = causal(q, k, v)
     torch.testing.assert_close(found, naive_attention(q, k, v, lambda i: prefix + i + 1), rtol=1e-4, atol=1e-5)
+
+
+def test_prefill_finds_its_context_in_pages(monkeypatch):
+    """The measured call over pages is the plain one over the same keys in order."""
+    dims = {"batch": 1.0, "seq": 5.0, "prefix": 20.0, **GQA}
+    point = KernelPoint(family="attention_prefill", dtype="fp32", kernel="paged_sdpa:prefix", dims=dims)
+    seen = []
+    whole = attention.paged_prefill
+    monkeypatch.setattr(attention, "paged_prefill", lambda *args: seen.append((args, whole(*args))))
+    attention.prefill(Arena("cpu", ARENA_BYTES, 0), point)()()
+    (q, keys, values, table, total), found = seen[0]
+    assert total == 25
+    k, v = (pages(cache, table)[:, :25].transpose(1, 2) for cache in (keys, values))
+    torch.testing.assert_close(found, naive_attention(q, k, v, lambda i: 21 + i), rtol=1e-4, atol=1e-5)
+
+
+def test_pages_come_in_the_order_of_the_table():
+    cache = torch.arange(24.0).view(4, 3, 2)  # 4 blocks of 3 tokens
+    found = pages(cache, torch.tensor([[3, 0], [1, 1]]))
+    assert found[:, :, 0].tolist() == [[18, 20, 22, 0, 2, 4], [6, 8, 10, 6, 8, 10]]
 
 
 def test_decode_of_unlike_lengths_sees_each_length(monkeypatch):
     dims = {"batch": 4.0, "kv_len": 10.0, "kv_max": 19.0, **GQA}
-    point = KernelPoint(family="attention_decode", dtype="fp32", kernel="sdpa_padded:skewed", dims=dims)
-    taken = []
+    point = KernelPoint(family="attention_decode", dtype="fp32", kernel="paged_sdpa:skewed", dims=dims)
+    taken, drawn = [], []
 
     class Recording(Arena):
         def take(self, dtype, *shape):
             taken.append(super().take(dtype, *shape))
             return taken[-1]
 
+    tables = attention.tables
+    monkeypatch.setattr(attention, "tables", lambda *args: drawn.append(tables(*args)) or drawn[-1])
     found = attention.decode(Recording("cpu", ARENA_BYTES, 0), point)()()
-    q, k, v = taken
+    q, (k, v) = taken[0], (pages(cache, drawn[0]) for cache in taken[1:])
     lengths = attention.skewed_lengths(4, 10.0, 19)
     assert lengths.max() == 19
     assert lengths.mean() == pytest.approx(10.0, abs=0.5)
+    assert k.shape[1] == 32  # two whole blocks
     for request, length in enumerate(lengths.tolist()):
         keys, values = k[request, :length].transpose(0, 1), v[request, :length].transpose(0, 1)
         scores = torch.softmax(q[request] @ keys.transpose(1, 2) / 4.0, dim=-1)
@@ -78,7 +104,7 @@ def test_absorbed_latent_attention_is_the_expanded_one():
     batch, heads, length, nope, rope, latent, value = 2, 3, 9, 8, 4, 16, 6
     q, cache = torch.randn(batch, heads, nope + rope), torch.randn(batch, length, latent + rope)
     up_key, up_value = torch.randn(heads, nope, latent), torch.randn(heads, latent, value)
-    found = attention.absorbed(q, cache, up_key, up_value, None)
+    found = absorbed(q, cache, up_key, up_value, None)
     keys = torch.einsum("blc,hnc->bhln", cache[:, :, :latent], up_key)
     keys = torch.cat((keys, cache[:, None, :, latent:].expand(-1, heads, -1, -1)), dim=-1)
     values = torch.einsum("blc,hcv->bhlv", cache[:, :, :latent], up_value)
@@ -86,19 +112,50 @@ def test_absorbed_latent_attention_is_the_expanded_one():
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_experts_see_their_rows_alone():
+def test_expanded_latent_attention_pads_values_alone():
     torch.manual_seed(0)
-    loads = np.array([3, 0, 5, 1])
+    q, kv, rope = torch.randn(3, 2, 12), torch.randn(7, 2, 8 + 6), torch.randn(7, 4)
+    keys = torch.cat((kv[:, :, :8], rope[:, None].expand(-1, 2, -1)), dim=-1)
+    inputs = [part.transpose(0, 1)[None] for part in (q, keys, kv[:, :, 8:])]
+    wanted = naive_attention(*inputs, lambda i: 5 + i)[0].transpose(0, 1)
+    torch.testing.assert_close(expanded(q, kv, rope), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_experts_see_their_rows_and_each_token_sums_its_own():
+    """Of six experts, of which four are this rank's, by a loop over tokens."""
+    torch.manual_seed(0)
     x, up, down = torch.randn(9, 16), torch.randn(4, 2 * 8, 16), torch.randn(4, 16, 8)
-    expert = np.repeat(np.arange(4), loads)
-    rows = []
-    for row, e in zip(x, expert, strict=True):
-        gate, value = (up[e] @ row).chunk(2)
-        rows.append(down[e] @ (torch.nn.functional.silu(gate) * value))
-    torch.testing.assert_close(run_loop(x, up, down, loads), torch.stack(rows), rtol=1e-4, atol=1e-4)
-    ends = torch.tensor(np.cumsum(loads), dtype=torch.int32)
-    grouped = run_grouped(x.bfloat16(), up.bfloat16(), down.bfloat16(), ends)
-    torch.testing.assert_close(grouped.float(), torch.stack(rows), rtol=0.1, atol=1.0)
+    chosen, weight = torch.randint(-1, 5, (9, 3)), torch.rand(9, 3)
+    chosen[:, 0] = 2
+    wanted = torch.zeros(9, 16)
+    for token, place in itertools.product(range(9), range(3)):
+        expert = int(chosen[token, place])
+        if 0 <= expert < 4:
+            gate, value = (up[expert] @ x[token]).chunk(2)
+            wanted[token] += weight[token, place] * (down[expert] @ (torch.nn.functional.silu(gate) * value))
+    looped = looped_experts(x, chosen, weight, 4, expert_of(up, down))
+    torch.testing.assert_close(looped, wanted, rtol=1e-4, atol=1e-4)
+    narrow = (part.bfloat16() for part in (x, up, down))
+    x, up, down = narrow
+    grouped = grouped_experts(x, chosen, weight.bfloat16(), up, down)
+    torch.testing.assert_close(grouped.float(), wanted, rtol=0.1, atol=1.0)  # sums of 48 products in bf16
+
+
+def test_choices_have_the_loads_asked_for():
+    found = choices(np.array([3, 0, 5]), 6, 2)
+    assert np.bincount(found.ravel(), minlength=4).tolist() == [3, 0, 5, 4]
+
+
+def test_rope_and_write_stores_turned_keys_and_plain_values():
+    torch.manual_seed(0)
+    rows, angle = torch.randn(3, 2 + 2 * 1, 4), torch.randn(3, 1, 2)
+    k_cache, v_cache = torch.zeros(2, 2, 1, 4), torch.zeros(2, 2, 1, 4)
+    slots = torch.tensor([2, 0, 3])
+    turned = rope_and_write(rows, angle.cos(), angle.sin(), k_cache, v_cache, slots)
+    torch.testing.assert_close(turned, rotated(rows[:, :3], angle.cos(), angle.sin()))
+    torch.testing.assert_close(k_cache.view(4, 4)[slots], turned[:, 2])
+    torch.testing.assert_close(v_cache.view(4, 4)[slots], rows[:, 3])
+    assert not k_cache.view(4, 4)[1].any()
 
 
 def test_rotation_keeps_lengths_and_turns_by_the_angle():

@@ -1,0 +1,120 @@
+"""Decoder: the layers of one pipeline stage on one rank, with the embedding in front or the LM head behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from simtool.calibration.executor.dense import Dense
+from simtool.calibration.executor.grouped_attention import GroupedAttention
+from simtool.calibration.executor.inputs import Layout
+from simtool.calibration.executor.latent_attention import LatentMixer
+from simtool.calibration.executor.mixture import Mixture
+from simtool.calibration.executor.options import ExecutorOptions
+from simtool.calibration.executor.ranks import Ranks
+from simtool.calibration.executor.site import LayerSite
+from simtool.calibration.executor.step import Step
+from simtool.calibration.executor.support import rotary_sizes
+from simtool.calibration.executor.vocabulary import vocabulary
+from simtool.calibration.executor.weights import Weights
+from simtool.calibration.kernels.memory import EPSILON, add_norm
+from simtool.calibration.profiling.arena import TORCH_DTYPES
+from simtool.models.architecture import Attention, LatentAttention, Layer, ModelArchitecture, MoeMlp
+from simtool.models.memory import stage_layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hidden:
+    """Between two layers: what the last one added, and the residual that it is added to, [tokens, hidden] each.
+
+    residual None: nothing was added yet.
+    """
+
+    states: torch.Tensor
+    residual: torch.Tensor | None
+
+
+class DecoderLayer:
+    """Norm, mixer, norm, MLP; each norm adds what came before to the residual."""
+
+    def __init__(self, layer: Layer, site: LayerSite) -> None:
+        self._norms = [site.weights.norm(site.index, name, site.hidden) for name in ("mixer_norm", "mlp_norm")]
+        self.mixer: GroupedAttention | LatentMixer
+        if isinstance(layer.mixer, LatentAttention):
+            self.mixer = LatentMixer(layer.mixer, site)
+        else:
+            assert isinstance(layer.mixer, Attention)
+            self.mixer = GroupedAttention(layer.mixer, site)
+        self.mlp: Dense | Mixture
+        if isinstance(layer.mlp, MoeMlp):
+            self.mlp = Mixture(layer.mlp, site)
+        else:
+            assert layer.mlp is not None
+            self.mlp = Dense(site, layer.mlp.intermediate_size, gated=layer.mlp.gated, stored=site.dtypes.mlp)
+        self._tensor = site.ranks.tensor
+
+    def __call__(self, hidden: Hidden, step: Step) -> Hidden:
+        """One layer on."""
+        x, residual = normed(hidden, self._norms[0], step)
+        mixed = self._summed(self.mixer(x, step), step)
+        x, residual = normed(Hidden(states=mixed, residual=residual), self._norms[1], step)
+        if isinstance(self.mlp, Mixture):
+            return Hidden(states=self.mlp(x, step), residual=residual)
+        return Hidden(states=self._summed(self.mlp(x, step.timer), step), residual=residual)
+
+    def _summed(self, part: torch.Tensor, step: Step) -> torch.Tensor:
+        return step.timer.run("collective", self._tensor.all_reduce, part) if self._tensor.size > 1 else part
+
+
+class Decoder:
+    """One stage: its layers in order."""
+
+    def __init__(self, arch: ModelArchitecture, ranks: Ranks, options: ExecutorOptions) -> None:
+        self.dtype = TORCH_DTYPES[options.compute_dtype(arch)]
+        weights = Weights(options.seed, options.device, self.dtype)
+        span = stage_layers(arch, ranks.parallel)[ranks.place.stage]
+        self.layers = []
+        for index in span:
+            layer = arch.layers[index]
+            dtypes = layer.dtypes or arch.dtypes
+            site = LayerSite(
+                index=index, hidden=arch.hidden_size, weights=weights, ranks=ranks, options=options, dtypes=dtypes
+            )
+            self.layers.append(DecoderLayer(layer, site))
+        self.layout = Layout(
+            block_size=options.block_size, rotary=rotary_sizes(arch).pop(), device=options.device, dtype=self.dtype
+        )
+        self._embedding, self._head = vocabulary(arch, weights, ranks)
+        self._norm = weights.norm(-1, "final_norm", arch.hidden_size) if ranks.last else None
+
+    def run(self, step: Step, hidden: Hidden | None) -> Hidden:
+        """Through the stage; hidden: from the stage before (None at the first)."""
+        if hidden is None:
+            assert self._embedding is not None
+            hidden = Hidden(states=self._embedding(step.inputs.ids, step.timer), residual=None)
+        for layer in self.layers:
+            hidden = layer(hidden, step)
+        return hidden
+
+    def logits(self, hidden: Hidden, step: Step) -> torch.Tensor:
+        """Of the rows that are sampled, [samples, vocabulary]."""
+        assert self._head is not None
+        assert self._norm is not None
+        states, _ = normed(hidden, self._norm, step)
+        return self._head(states[step.inputs.sampled], step.timer)
+
+    def copy_blocks(self, pairs: torch.Tensor) -> None:
+        """Copy cache blocks pairs[:, 0] to pairs[:, 1] in every layer."""
+        for layer in self.layers:
+            for cache in layer.mixer.caches:
+                cache[pairs[:, 1]] = cache[pairs[:, 0]]
+
+
+def normed(hidden: Hidden, weight: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
+    """The norm of states and residual together, and the new residual."""
+    if hidden.residual is None:
+        found = step.timer.run("elementwise", F.rms_norm, hidden.states, weight.shape, weight, EPSILON)
+        return found, hidden.states
+    return step.timer.run("elementwise", add_norm, hidden.states, hidden.residual, weight)

@@ -1,0 +1,123 @@
+"""Mixture: router, routed and shared experts of one layer on one rank, and the exchange of tokens between ranks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from simtool.calibration.executor.dense import Dense
+from simtool.calibration.executor.expert_store import ExpertStore, ResidentExperts, expert_matrices, first_expert
+from simtool.calibration.executor.linear import Linear
+from simtool.calibration.executor.offloaded_experts import OffloadedExperts
+from simtool.calibration.executor.routing import routed
+from simtool.calibration.executor.site import LayerSite
+from simtool.calibration.executor.step import Step
+from simtool.models.architecture import MoeMlp
+
+NOBODY = -1  # the expert of a row that only fills up
+
+
+class Mixture:
+    """Tokens of several data-parallel ranks meet by an all-gather and part by a reduce-scatter (see the lowering)."""
+
+    def __init__(self, mlp: MoeMlp, site: LayerSite) -> None:
+        self._mlp, self._ranks = mlp, site.ranks
+        self._first = first_expert(mlp, site)
+        weights, layer = site.weights, site.index
+        self._router = Linear(weights.matrix(layer, "router", mlp.num_experts, site.hidden))
+        self._bias = weights.vector(layer, "router_bias", mlp.num_experts, spread=0.01) if mlp.router_bias else None
+        self._shared = None
+        if mlp.shared_intermediate_size:
+            self._shared = Dense(
+                site,
+                mlp.shared_intermediate_size,
+                gated=mlp.shared_gated,
+                stored=site.dtypes.shared_experts,
+                prefix="shared_",
+                whole=site.ranks.sequence_parallel,
+            )
+        self._gate = weights.matrix(layer, "shared_expert_gate", 1, site.hidden) if mlp.shared_expert_gate else None
+        self.experts: ExpertStore = _store(mlp, site)
+        side = site.options.overlap and weights.device == "cuda"
+        self._side = torch.cuda.Stream() if side else None  # type: ignore[no-untyped-call]
+
+    def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+        """[tokens, hidden] -> [tokens, hidden], summed over all ranks."""
+        if self._ranks.sequence_parallel:
+            return self._cut(x, step)
+        ranks, timer = self._ranks, step.timer
+        shared = self._shared_beside(x, step)
+        weight, chosen = self._routed(x, step)
+        if ranks.data.size > 1:
+            widest = step.inputs.widest
+            mixed = self._exchanged(x, weight, chosen, widest, step)[: len(x)]
+        else:
+            mixed = self.experts.run(x, chosen - self._first, weight.to(x.dtype), timer)
+        mixed = self._joined(mixed, shared, step)
+        return timer.run("collective", ranks.tensor.all_reduce, mixed) if ranks.tensor.size > 1 else mixed
+
+    def _cut(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+        """Sequence parallel: each tensor-parallel rank routes its share of the rows and gathers them back."""
+        ranks, timer = self._ranks, step.timer
+        rows = -(-step.inputs.widest // ranks.tensor.size)
+        first = ranks.tensor.index * rows
+        own = x[first : first + rows]
+        shared = self._shared_beside(own, step)
+        weight, chosen = self._routed(own, step)
+        mixed = self._exchanged(own, weight, chosen, rows, step)[: len(own)]
+        mixed = _filled(self._joined(mixed, shared, step), rows, 0.0)
+        return timer.run("collective", ranks.tensor.all_gather, mixed)[: len(x)]
+
+    def _exchanged(
+        self, x: torch.Tensor, weight: torch.Tensor, chosen: torch.Tensor, rows: int, step: Step
+    ) -> torch.Tensor:
+        """Every rank's rows through this rank's experts, and this rank's rows summed over all ranks: [rows, hidden]."""
+        group = self._ranks.experts if self._ranks.sequence_parallel else self._ranks.data
+        timer, top_k = step.timer, self._mlp.top_k
+        routes = torch.cat((_filled(weight, rows, 0.0), _filled(chosen.float(), rows, NOBODY)), dim=1)
+        everything = timer.run("collective", group.all_gather, _filled(x, rows, 0.0))
+        routes = timer.run("collective", group.all_gather, routes)
+        chosen = routes[:, top_k:].long()
+        # what only fills up must not become an expert of a rank whose first is another
+        chosen = torch.where(chosen < 0, self._mlp.num_experts + self._first, chosen) - self._first
+        mixed = self.experts.run(everything, chosen, routes[:, :top_k].to(x.dtype), timer)
+        return timer.run("collective", group.reduce_scatter, mixed)
+
+    def _routed(self, x: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = step.timer.run("gemm", self._router, x)
+        return step.timer.run("elementwise", routed, logits, self._mlp, self._bias)
+
+    def _shared_beside(self, x: torch.Tensor, step: Step) -> torch.Tensor | None:
+        """The shared experts' part; on a side stream where there is one."""
+        if self._shared is None:
+            return None
+        if self._side is None:
+            return self._shared_part(self._shared, x, step)
+        self._side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._side):
+            found = self._shared_part(self._shared, x, step)
+        x.record_stream(self._side)
+        return found
+
+    def _shared_part(self, shared: Dense, x: torch.Tensor, step: Step) -> torch.Tensor:
+        found = shared(x, step.timer)
+        return found if self._gate is None else torch.sigmoid(F.linear(x, self._gate)) * found
+
+    def _joined(self, mixed: torch.Tensor, shared: torch.Tensor | None, step: Step) -> torch.Tensor:
+        if shared is None:
+            return mixed
+        if self._side is not None:
+            torch.cuda.current_stream().wait_stream(self._side)
+            shared.record_stream(torch.cuda.current_stream())
+        return step.timer.run("elementwise", torch.add, mixed, shared)
+
+
+def _store(mlp: MoeMlp, site: LayerSite) -> ExpertStore:
+    kept = site.options.offload_cache_experts
+    up, down = expert_matrices(mlp, site, "cpu" if kept else site.weights.device)
+    return OffloadedExperts(up, down, kept, site.weights.device) if kept else ResidentExperts(up, down)
+
+
+def _filled(x: torch.Tensor, rows: int, value: float) -> torch.Tensor:
+    """[n, width] with rows of `value` behind it, `rows` in all."""
+    return x if len(x) == rows else F.pad(x, (0, 0, 0, rows - len(x)), value=value)

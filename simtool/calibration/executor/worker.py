@@ -1,0 +1,72 @@
+"""RankWorker: one rank's share of a step, from a batch to hidden states or sampled tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from simtool.calibration.executor.batch import StepBatch
+from simtool.calibration.executor.decoder import Decoder, Hidden
+from simtool.calibration.executor.host_memory import check_host_memory
+from simtool.calibration.executor.inputs import StepInputs, make_inputs
+from simtool.calibration.executor.memory_error import memory_told
+from simtool.calibration.executor.mixture import Mixture
+from simtool.calibration.executor.offloaded_experts import OffloadedExperts
+from simtool.calibration.executor.options import ExecutorOptions
+from simtool.calibration.executor.ranks import Ranks
+from simtool.calibration.executor.step import Step
+from simtool.calibration.executor.support import check_supported
+from simtool.calibration.executor.timer import FamilyTimer
+from simtool.calibration.kernels.memory import likeliest
+from simtool.calibration.profiling.cpu_setup import keep_freed_memory
+from simtool.errors import InputError
+from simtool.models.architecture import ModelArchitecture
+
+
+class RankWorker:
+    """The decoder of one rank. InputError for what cannot be executed, InfeasibleError where memory is short."""
+
+    def __init__(self, arch: ModelArchitecture, ranks: Ranks, options: ExecutorOptions, timer: FamilyTimer) -> None:
+        check_supported(arch, ranks.parallel, options)
+        check_host_memory(arch, ranks.parallel, options)
+        if options.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("cuda", "is not there", "cpu, or a torch that sees the GPU")
+        if options.device == "cpu":  # as profiling does, so that both time alike
+            torch.set_num_threads(1)
+            keep_freed_memory()
+        self.ranks = ranks
+        self.timer = timer
+        with torch.inference_mode(), memory_told("weights and KV cache"):
+            self.decoder = Decoder(arch, ranks, options)
+
+    def inputs(self, batches: Sequence[StepBatch]) -> StepInputs:
+        """Of this rank's batch; the others' say how many rows the experts see."""
+        widest = max(batch.tokens for batch in batches)
+        with torch.inference_mode():
+            return make_inputs(batches[self.ranks.place.dp_rank], self.decoder.layout, widest)
+
+    def run(self, inputs: StepInputs, hidden: Hidden | None) -> Hidden:
+        """Through this rank's layers."""
+        with torch.inference_mode(), memory_told("a step's activations"):
+            return self.decoder.run(Step(inputs=inputs, timer=self.timer), hidden)
+
+    def sample(self, inputs: StepInputs, hidden: Hidden) -> torch.Tensor:
+        """The likeliest next token of each slot that samples, int64[samples]."""
+        with torch.inference_mode(), memory_told("a step's logits"):
+            if not len(inputs.sampled):
+                return inputs.sampled
+            logits = self.decoder.logits(hidden, Step(inputs=inputs, timer=self.timer))
+            return self.timer.run("sampling", likeliest, logits)
+
+    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy the KV of block a to block b for each pair (a, b), in all layers of this rank."""
+        with torch.inference_mode():
+            if pairs:
+                self.decoder.copy_blocks(torch.tensor(pairs, device=self.decoder.layout.device))
+
+    def expert_hits(self) -> tuple[int, int]:
+        """Of experts that a step needed: how often they were on the device and how often they were copied."""
+        stores = [layer.mlp.experts for layer in self.decoder.layers if isinstance(layer.mlp, Mixture)]
+        kept = [store for store in stores if isinstance(store, OffloadedExperts)]
+        return sum(store.hits for store in kept), sum(store.misses for store in kept)
