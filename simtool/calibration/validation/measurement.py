@@ -26,15 +26,22 @@ OVER_TIME = (
 
 
 # metrics of a Result that a client cannot see
-INSIDE = ("preemptions", "prefix_hit_rate", "num_steps", "gpu_utilization", "peak_kv_usage", "energy_j_per_output_token")
+INSIDE = (
+    "preemptions",
+    "prefix_hit_rate",
+    "num_steps",
+    "gpu_utilization",
+    "peak_kv_usage",
+    "energy_j_per_output_token",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """tool: who measured. metrics: by vLLM's keys. result: per request (None: only metrics are known).
 
-    workload: the requests as the file states them (None: it does not). engine: scenario keys of the engine that the file
-    states. execution: where our executor measured, with its steps.
+    workload: the requests as the file states them (None: it does not). engine: scenario keys of the engine that the
+    file states. execution: where our executor measured, with its steps.
     """
 
     tool: str

@@ -12,7 +12,10 @@ from simtool.calibration.validation.measurement import ClientColumns, Measuremen
 from simtool.errors import InputError
 
 TOOL = "GuideLLM"
-_MS = {"time_to_first_token_ms": "ttft", "inter_token_latency_ms": "tpot"}  # its ITL is a request's (E2E - TTFT)/(n - 1)
+_MS = {
+    "time_to_first_token_ms": "ttft",
+    "inter_token_latency_ms": "tpot",
+}  # its ITL is a request's (E2E - TTFT)/(n - 1)
 _RATES = {
     "requests_per_second": "request_throughput",
     "output_tokens_per_second": "output_throughput",
@@ -60,7 +63,11 @@ def _columns(done: list[Mapping[str, Any]], source: str) -> ClientColumns:
 
 def _concurrency(benchmark: Mapping[str, Any]) -> int:
     """Streams of a closed loop (strategies `concurrent` and `synchronous`); 0 for those with arrivals."""
-    for place in (part(benchmark, "config", "strategy"), part(benchmark, "args", "strategy"), part(benchmark, "scheduler")):
+    for place in (
+        part(benchmark, "config", "strategy"),
+        part(benchmark, "args", "strategy"),
+        part(benchmark, "scheduler"),
+    ):
         kind = place.get("type_")
         if kind == "synchronous":
             return 1

@@ -43,7 +43,12 @@ def _engine(path: Path) -> dict[str, int | bool]:
     given = part(document, "engine_kwargs")
     same = {name: name for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "tensor_parallel_size")}
     _take(found, given, same, path)
-    _take(found, part(document, "kv_cache"), {"num_gpu_blocks": "num_gpu_blocks_override", "block_size": "block_size"}, path)
+    _take(
+        found,
+        part(document, "kv_cache"),
+        {"num_gpu_blocks": "num_gpu_blocks_override", "block_size": "block_size"},
+        path,
+    )
     held = found.get("num_gpu_blocks_override", 0) * found.get("block_size", 16)
     if held and found.get("max_model_len", 0) > held:  # vLLM allows a limit that its blocks do not hold
         found["max_model_len"] = held

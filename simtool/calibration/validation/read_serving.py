@@ -92,7 +92,7 @@ def _gaps(values: object, row: int, source: str) -> NDArray[np.float64]:
 
 
 def _guessed(document: Mapping[str, Any], rows: int) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
-    """Arrivals of a file without send times: at once for a rate of infinity, Poisson for a finite one; None: unknown."""
+    """Arrivals of a file without send times: at once for an infinite rate, Poisson for a finite one; None: unknown."""
     rate = document.get("request_rate")
     if rate in ("inf", "Infinity", None, float("inf")):
         return np.zeros(rows), ()

@@ -38,6 +38,8 @@ def read_trtllm(document: Mapping[str, Any], source: str) -> Measurement:
         metrics |= {f"{kind}_{ours}_ms": tails[name] for name, kind in _PERCENTILES.items() if name in tails}
     found = known(metrics)
     if not found.keys() - {"completed"}:
-        raise InputError(source, "states no metric that this reader knows", "give the file of trtllm-bench --report_json")
+        raise InputError(
+            source, "states no metric that this reader knows", "give the file of trtllm-bench --report_json"
+        )
     note = "trtllm-bench states no requests: give the same lengths and concurrency by flags"
     return Measurement(tool=TOOL, source=source, metrics=found, notes=(note,))
