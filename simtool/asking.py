@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from simtool.errors import InputError
-from simtool.hardware.cluster import parse_cluster
 from simtool.hardware.device import Device, load_device
+from simtool.hardware.own_cluster import own_cluster
 from simtool.hardware.own_profiles import profile_files
 from simtool.metrics import Slo
 from simtool.models.architecture import ModelArchitecture
@@ -19,6 +19,7 @@ from simtool.models.config import load_architecture
 from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
 from simtool.planners.question import Question, Space
 from simtool.scenario import EngineSection, Scenario, WorkloadSection
+from simtool.simulator.cpu_engine import scheduler_on
 from simtool.traces import (
     Sessions,
     SharedPrefixes,
@@ -74,8 +75,9 @@ def question_of(scenario: Scenario) -> Question:
     require(scenario.model, "model", "name one, or the path of a config.json; `simtool models` lists names")
     require(scenario.devices, "devices", "say what there is, e.g. --devices 8xh200; `simtool hardware` lists devices")
     architecture = load_architecture(scenario.model)
-    parse_cluster(scenario.devices)
-    engine = scenario.engine
+    profiles, engine = profile_files(*scenario.profiles), scenario.engine
+    cluster = own_cluster(scenario.devices, profiles)
+    devices = [group.device for group in cluster.groups]
     return Question(
         model=model_path(scenario.model),
         devices=scenario.devices,
@@ -83,22 +85,22 @@ def question_of(scenario: Scenario) -> Question:
         objective=scenario.objective,
         slo=slo_of(scenario),
         kernel_library=scenario.kernel_library,
-        profiles=profile_files(*scenario.profiles),
-        space=space_of(engine, parse_cluster(scenario.devices).devices),
+        profiles=profiles,
+        space=space_of(engine, cluster.devices),
         gpu_memory_utilization=engine.gpu_memory_utilization,
         prefix_caching=engine.enable_prefix_caching,
         num_gpu_blocks=engine.num_gpu_blocks_override,
         block_size=engine.block_size,
-        scheduler=fixed_scheduler(engine),
-        price_per_hour=known_prices(scenario),
+        scheduler=scheduler_on(fixed_scheduler(engine), devices),
+        price_per_hour=known_prices(scenario, devices),
         seed=scenario.workload.seed,
     )
 
 
-def known_prices(scenario: Scenario) -> dict[str, float]:
-    """The prices asked for. Raises InputError for a device that the catalogue does not have."""
+def known_prices(scenario: Scenario, devices: Sequence[Device] = ()) -> dict[str, float]:
+    """The prices asked for. Raises InputError for a device neither in the catalogue nor among `devices`."""
     for device in scenario.price_per_hour:
-        load_device(device)
+        load_device(device, devices)
     return dict(scenario.price_per_hour)
 
 
@@ -138,15 +140,15 @@ def plan_of(scenario: Scenario) -> Plan:
     """The one plan that a scenario without choices states, for `simulate` without a plan file."""
     require(scenario.model, "model", "give a plan file, or --model and --devices")
     require(scenario.devices, "devices", "give a plan file, or --model and --devices")
-    device = parse_cluster(scenario.devices).groups[0].device
-    pool = Pool(device=device.name, scheduler=default_scheduler(device))
+    device = own_cluster(scenario.devices, profile_files(*scenario.profiles)).groups[0].device
+    pool = Pool(device=device.name, scheduler=scheduler_on(default_scheduler(device), [device]))
     plan = Plan(model=model_path(scenario.model), cluster=scenario.devices, pools=(pool,))
     return adjusted(replace(plan, kernel_library=scenario.kernel_library), scenario)
 
 
 def default_scheduler(device: Device) -> Scheduler:
     """vLLM's own defaults for `vllm serve` (0.19, `EngineArgs.get_batch_defaults`): more on large GPUs, A100 apart."""
-    if device.hbm_bytes < 70 * GIB or device.name.startswith("a100"):
+    if device.kind == "cpu" or device.hbm_bytes < 70 * GIB or device.name.startswith("a100"):
         return Scheduler()
     return Scheduler(max_num_seqs=1024, max_num_batched_tokens=8192)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simtool.hardware.cluster import parse_cluster
+from simtool.hardware.own_cluster import own_cluster
 from simtool.planners.question import Answer, Question
 
 
@@ -13,7 +13,7 @@ def choose(question: Question, progress: Callable[[str], None] | None = None) ->
 
     Raises InputError for a malformed question and InfeasibleError where no plan can answer it.
     """
-    if len(parse_cluster(question.devices).devices_by_type) > 1:
+    if len(own_cluster(question.devices, question.profiles).devices_by_type) > 1:
         from simtool.planners.mixed import plan_mixed
 
         return plan_mixed(question, progress=progress)[0]

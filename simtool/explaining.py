@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from simtool.errors import InputError
-from simtool.hardware.cluster import parse_cluster
 from simtool.hardware.kernel_profile import KernelProfile
+from simtool.hardware.own_cluster import own_cluster
 from simtool.hardware.own_profiles import load_own_profiles, with_file
 from simtool.models.config import load_architecture
 from simtool.plan import Plan
@@ -21,7 +21,7 @@ def explain(plan: Plan, batch: str, pool: int = 0) -> StepExplanation:
     """
     if not 0 <= pool < len(plan.pools):
         raise InputError(pool, f"the plan has {len(plan.pools)} pools", "they are counted from 0")
-    hardware, host = priced_cluster(parse_cluster(plan.cluster), plan.kernel_library, plan.profiles)
+    hardware, host = priced_cluster(own_cluster(plan.cluster, plan.profiles), plan.kernel_library, plan.profiles)
     arch = load_architecture(plan.model, plan.weight_dtype)
     return explain_step(arch, plan.pools[pool], hardware, parse_batch(batch), host=host)
 
@@ -40,7 +40,7 @@ def unused_profiles(plan: Plan) -> list[str]:
 
 
 def _reason(plan: Plan, profile: KernelProfile) -> str:
-    if profile.device not in parse_cluster(plan.cluster).devices_by_type:
+    if profile.device not in own_cluster(plan.cluster, plan.profiles).devices_by_type:
         return f"the cluster is {plan.cluster}"
     if profile.library != plan.kernel_library:
         return f"--kernel-library is {plan.kernel_library}"

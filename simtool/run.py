@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simtool.errors import InputError
-from simtool.hardware.cluster import parse_cluster
+from simtool.hardware.own_cluster import own_cluster
 from simtool.metrics import Result, Slo, serving_metrics
+from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
+from simtool.models.reduced import reduced
 from simtool.plan import Plan
 from simtool.simulator.compile import compile_engine
 from simtool.simulator.engine import EngineSpec
@@ -46,11 +48,20 @@ def simulate(plan: Plan, workload: Workload, *, exact_steps: bool = False, recor
     return simulate_engines(engines, workload, router=plan.router, exact_steps=exact_steps, record_steps=record_steps)
 
 
-def engines_of(plan: Plan, workload: Workload) -> list[EngineSpec]:
-    """The compiled engine of each replica; windowed and recurrent layers' memory is judged at the mean request."""
-    check_devices(plan)
+def plan_architecture(plan: Plan, layers: int = 0) -> ModelArchitecture:
+    """The plan's model in the plan's weight dtype; with `layers` > 0, cut to so many layers."""
     architecture = load_architecture(plan.model, plan.weight_dtype)
-    hardware, host = priced_cluster(parse_cluster(plan.cluster), plan.kernel_library, plan.profiles)
+    return reduced(architecture, layers) if layers else architecture
+
+
+def engines_of(plan: Plan, workload: Workload, *, layers: int = 0) -> list[EngineSpec]:
+    """The compiled engine of each replica; windowed and recurrent layers' memory is judged at the mean request.
+
+    layers: see `plan_architecture`.
+    """
+    check_devices(plan)
+    architecture = plan_architecture(plan, layers)
+    hardware, host = priced_cluster(own_cluster(plan.cluster, plan.profiles), plan.kernel_library, plan.profiles)
     lengths = workload.input_tokens.astype(np.int64) + workload.output_tokens
     engines: list[EngineSpec] = []
     for pool in plan.pools:
@@ -61,7 +72,7 @@ def engines_of(plan: Plan, workload: Workload) -> list[EngineSpec]:
 
 def check_devices(plan: Plan) -> None:
     """Raise InputError where the plan takes more devices of a type than its cluster has."""
-    cluster = parse_cluster(plan.cluster)
+    cluster = own_cluster(plan.cluster, plan.profiles)
     wanted: dict[str, int] = {}
     for pool in plan.pools:
         for device in pool.stage_devices or (pool.device,) * pool.parallel.pp:

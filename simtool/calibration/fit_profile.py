@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simtool.calibration.described import described_device
 from simtool.calibration.fit_collectives import fit_curve
 from simtool.calibration.fit_family import MOST_PROCESS_ROWS, FittedFamily, fit_family
 from simtool.calibration.fit_skew import with_skew
-from simtool.calibration.measured_set import MeasuredSet
+from simtool.calibration.measured_set import HostTime, MeasuredSet
 from simtool.calibration.measurements import Measurements
 from simtool.calibration.peaks import Peaks, peaks_of
 from simtool.errors import InputError
@@ -114,6 +115,7 @@ def profile_table(measured: MeasuredSet, fits: Sequence[FittedTable], *, command
     copies = [fit_curve(samples) for samples in measured.copies if _enough(samples.size_bytes)]
     if not fits and not curves and not copies:
         raise InputError(measured.source or measured.device, "holds too few points for any fit", "measure more")
+    device = described_device(measured)
     bandwidth = fits[0].fit.bandwidth_bytes_per_s if fits else peaks_of(measured.device, ()).hbm_bytes_per_s
     return {
         "schema_version": SCHEMA_VERSION,
@@ -129,8 +131,14 @@ def profile_table(measured: MeasuredSet, fits: Sequence[FittedTable], *, command
         "curves": [curve_entry(curve) for curve in curves],
         "copies": [curve_entry(curve) for curve in copies],
         "contention": [asdict(pair) for pair in measured.contention],
-        "host": [asdict(time) for time in measured.host],
+        "host": [host_entry(time) for time in measured.host],
+        **({"measured_device": device} if device else {}),
     }
+
+
+def host_entry(time: HostTime) -> dict[str, Any]:
+    """A host time as it is stored."""
+    return {name: value for name, value in asdict(time).items() if name != "source" or value}
 
 
 def _enough(size: Array) -> bool:

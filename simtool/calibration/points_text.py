@@ -147,7 +147,7 @@ def _row(kind: str, fields: dict[str, Any]) -> Row:
                 first=_text(fields["first"], "first"), second=_text(fields["second"], "second"), **numbers
             )
         case "host":
-            seconds, spread = _number(fields["seconds"], "seconds"), _number(fields["spread"], "spread", zero=True)
+            seconds, spread = (_number(fields[name], name, zero=True) for name in ("seconds", "spread"))
             return HostTime(name=_text(fields["name"], "name"), seconds=seconds, spread=spread)
         case "sentinel":
             return Sentinel(seconds=_number(fields["seconds"], "seconds"))

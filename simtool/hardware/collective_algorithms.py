@@ -26,7 +26,8 @@ _ALL_REDUCE_ONLY = ("tree", "nvls", "one_shot", "two_shot")
 # Share of a link's line rate that large messages reach. nvlink: NCCL bus bandwidth at 512 MiB over 300 / 450 GB/s on
 # A100 and H200, 0.66-0.79; pcie: the same on a pair of L40S, 0.62-0.71 (fit_collectives --report prints both).
 # network: public nccl-tests runs on DGX A100 and H100 pods, 185-190 of 200 and 360-390 of 400 GB/s.
-LINK_EFFICIENCY = {"nvlink": 0.75, "pcie": 0.65, "network": 0.92}
+# loopback: its catalogue number is a payload rate.
+LINK_EFFICIENCY = {"nvlink": 0.75, "pcie": 0.65, "network": 0.92, "loopback": 1.0}
 
 
 def check_kind(kind: str) -> None:

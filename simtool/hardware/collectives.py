@@ -3,7 +3,8 @@
 Inside a node a curve fitted to measurements is used, that of the kernel library that runs it (vLLM's, SGLang's or
 TensorRT-LLM's own all-reduce, else NCCL). A device without measurements takes the curve of the nearest measured one,
 latency and bandwidth scaled by the ratio of their links (provenance "transferred"). The curves of a user's profile come
-before those of the same library that are shipped. Between nodes a hierarchical model
+before those of the same library that are shipped. A device that the catalogue lacks has the curves of its own profile
+alone; what they lack is a ring's formula on a cautious link (provenance "roofline"). Between nodes a hierarchical model
 adds the network's latency, and transfers over it overlap those inside the node, as NCCL pipelines chunks.
 """
 
@@ -81,7 +82,7 @@ class CollectiveModel:
             lower=seconds / width,
             upper=seconds * width,
             roofline_s=self._floor(kind, sizes, per_node, nodes),
-            provenance=self._provenance(per_node, nodes),
+            provenance=self._provenance(per_node, nodes) if self._measured(kind, library) else "roofline",
             source=source + (f" + hierarchical over {nodes} nodes ({self.group.inter.name})" if nodes > 1 else ""),
         )
 
@@ -107,6 +108,8 @@ class CollectiveModel:
         """(latency, transfer) seconds inside a node, the interval's half-width in log time, and the source."""
         if ranks == 1:
             return np.zeros_like(size), np.zeros_like(size), 0.0, "network"
+        if not self._measured(kind, library):
+            return self._formula(kind, size, ranks)
         curves = self._curves(kind, library)
         below, above, weight = _neighbours(sorted(curves), ranks)
         parts = [self._scaled(curves[n], size, ranks) for n in (below, above)]
@@ -116,6 +119,17 @@ class CollectiveModel:
             spread = float(np.hypot(spread, self._transfer_spread(ranks)))
         alive = size > 0
         return np.where(alive, fixed, 0.0), np.where(alive, moving, 0.0), spread, self._source(curves[above])
+
+    def _measured(self, kind: str, library: str) -> bool:
+        """Whether a curve prices the kind; one of a catalogued device must, or the library lacks it."""
+        return self.group.device.catalogued or any(self.curves.find(kind, name) for name in (library, "nccl"))
+
+    def _formula(self, kind: str, size: Array, ranks: int) -> tuple[Array, Array, float, str]:
+        """As `_inside`, for what nobody measured on a device of the user's own."""
+        algorithm: Algorithm = "ring" if kind in ("all_reduce", "all_gather", "reduce_scatter") else "direct"
+        fixed, seconds = (algorithm_seconds(kind, algorithm, one, ranks, self.group.intra) for one in (0 * size, size))
+        alive, source = size > 0, f"{algorithm} on {self.group.intra.name}: {kind} was not measured"
+        return np.where(alive, fixed, 0.0), np.where(alive, seconds - fixed, 0.0), OTHER_HOST_SPREAD, source
 
     def _curves(self, kind: str, library: str) -> dict[int, Curve]:
         for name in (library, "nccl"):
@@ -142,7 +156,7 @@ class CollectiveModel:
         return self.group.device.name != self.curves.device or not self._same_link(ranks)
 
     def _transfer_spread(self, ranks: int) -> float:
-        if self.group.intra.kind == "pcie":
+        if self.group.intra.kind in ("pcie", "loopback"):
             return OTHER_HOST_SPREAD
         return SAME_LINK_SPREAD if self._same_link(ranks) else OTHER_LINK_SPREAD
 
@@ -170,6 +184,10 @@ def collective_model(group: NodeGroup, library: str = "vllm", own: Sequence[Curv
     if library not in LIBRARIES:
         raise InputError(library, "is no collective library", "one of " + ", ".join(LIBRARIES))
     name, device = "nccl" if library == "torch" else library, group.device
+    if not device.catalogued:
+        link = scale_up_link(device)
+        curves = CurveSet(device=device.name, link=link, command="", curves=tuple(reversed(own)))
+        return CollectiveModel(group=group, library="gloo" if device.kind == "cpu" else name, curves=curves)
     nearest, usual = _nearest_measured(group), scale_up_link(device)
     if not own or not _alike(usual, group.intra):
         return CollectiveModel(group=group, library=name, curves=nearest)

@@ -1,4 +1,5 @@
-"""Device: one accelerator of the catalogue (`data/devices/*.toml`, `data/aliases.toml`), in SI units."""
+"""Device: one accelerator, in SI units: of the catalogue (`data/devices/*.toml`, `data/aliases.toml`), or as a user's
+profile describes it (`measured_device`)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from simtool.errors import InputError
 from simtool.units import GB, GIB, MIB, TERA
@@ -24,6 +25,10 @@ _WIDER = {
     "fp16": "fp32",
     "tf32": "fp32",
 }
+_OWN_HINT = {
+    False: "; a device of your own needs the profile that measured it (simtool calibrate, --profile)",
+    True: "",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,8 @@ class Device:
     per_node: devices in one fast-link domain of the usual server; inter_node: default link between them.
     c2c: name of a coherent link to the host CPU, or "". price_per_hour: USD, None where no public price is known.
     sources: catalogue group (compute, memory, chip, power, links, price) -> where its numbers come from.
+    kind: "cpu" is one process; all processes of a node share its memory. catalogued: False for a device that only a
+    user's profile knows: its rates are what was reached, inter_node is "", and power, cache and clock may be NaN.
     """
 
     name: str
@@ -62,6 +69,8 @@ class Device:
     price_per_hour: float | None
     price_date: str
     sources: Mapping[str, str]
+    kind: Literal["gpu", "cpu"] = "gpu"
+    catalogued: bool = True
 
     def compute_dtype(self, dtype: str) -> str:
         """The dtype that kernels compute in for operands of `dtype`: itself if native, else the next wider one."""
@@ -104,15 +113,22 @@ def device_aliases() -> dict[str, str]:
     return read_catalogue("aliases.toml")
 
 
-def load_device(name: str) -> Device:
-    """The device called `name` or having it as alias, in any case. InputError with the nearest names if unknown."""
+def load_device(name: str, own: Iterable[Device] = ()) -> Device:
+    """The device called `name` or having it as alias, in any case. InputError with the nearest names if unknown.
+
+    own: devices that the user's profiles describe, which the catalogue lacks.
+    """
     from simtool.hardware.device_file import DeviceEntry, validated
 
     aliases, names = device_aliases(), device_names()
     key = name.strip().lower().replace("_", "-").replace(" ", "-")
     key = aliases.get(key, key)
     if key not in names:
-        raise InputError(name, "is not in the device catalogue", nearest_names(key, [*names, *aliases]))
+        described = {alias: device for device in own for alias in (*device.aliases, device.name)}
+        if key in described:
+            return described[key]
+        hint = nearest_names(key, [*names, *aliases, *described])
+        raise InputError(name, "is not in the device catalogue", hint + _OWN_HINT[bool(described)])
     entry = validated(DeviceEntry, read_catalogue(f"devices/{key}.toml"), f"devices/{key}.toml")
     return _device(key, tuple(alias for alias, target in aliases.items() if target == key), entry)
 

@@ -101,7 +101,7 @@ class DeviceEntry(_Strict):
 class LinkEntry(_Strict):
     """One table of links.toml."""
 
-    kind: Literal["nvlink", "pcie", "network"]
+    kind: Literal["nvlink", "pcie", "network", "loopback"]
     reduces: bool = False
     gb_per_s: Positive
     latency_us: Positive

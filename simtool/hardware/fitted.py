@@ -12,7 +12,7 @@ from simtool.errors import InputError
 from simtool.hardware.cluster import NodeGroup
 from simtool.hardware.collectives import CollectiveModel, collective_model
 from simtool.hardware.cost import WEAKEST_LAST, Cost, Provenance
-from simtool.hardware.device import Device, load_device
+from simtool.hardware.device import Device, device_names, load_device
 from simtool.hardware.fitted_process import GaussianProcess
 from simtool.hardware.fitted_residual import TOLERATED_OCTAVES
 from simtool.hardware.fitted_work import FAMILY_TERMS, STORED_BYTES, Dims
@@ -135,7 +135,8 @@ class FittedCostModel:
             correction, deviation, outside = fit.residual.evaluate(features)
             if choice.same_device or fit.family not in MEMORY_BOUND:  # a cache's share is the device's own
                 seconds = seconds * np.exp(correction)
-        if fit.family not in MEMORY_BOUND or not choice.same_device:
+        cold = fit.family not in MEMORY_BOUND or not choice.same_device
+        if cold and self.device.catalogued:  # another's rates are what cold operands reached
             seconds = np.maximum(seconds, work.hbm_bytes / (COLD_MEMORY_EFFICIENCY * bandwidth))
         seconds = seconds * launches
         busy = seconds > 0
@@ -263,13 +264,12 @@ def load_cost_model(
     """The cost model of `device` in `cluster` (a node group, for its links) with the shipped profiles.
 
     library: vllm, sglang, trtllm or torch. Raises InputError for another. own: the user's profiles; each comes before
-    the shipped ones of its device and library.
+    the shipped ones of its device and library. A device that the catalogue lacks is priced by them alone.
     """
     if library not in LIBRARIES:
         raise InputError(library, "is no known kernel library", f"one of {', '.join(LIBRARIES)}")
-    profiles = (*own, *load_shipped_profiles())
+    profiles, devices = _evidence(device, own)
     curves = [curve for profile in own if profile.device == device.name for curve in profile.curves]
-    devices = {name: load_device(name) for name in sorted({p.device for p in profiles})}
     return FittedCostModel(
         device=device,
         group=cluster,
@@ -277,5 +277,16 @@ def load_cost_model(
         profiles=profiles,
         devices=devices,
         collectives=collective_model(cluster, library, curves),
-        transfers=load_shipped_transfers(),
+        transfers=load_shipped_transfers() if device.catalogued else {},
     )
+
+
+def _evidence(device: Device, own: Sequence[KernelProfile]) -> tuple[tuple[KernelProfile, ...], Mapping[str, Device]]:
+    """The profiles that may price `device`, and their devices. Without a specification a device is priced by its own
+    profiles alone, and prices no other: nothing says how its rates compare with a datasheet's.
+    """
+    if not device.catalogued:
+        return tuple(profile for profile in own if profile.device == device.name), {device.name: device}
+    known = device_names()
+    profiles = (*(profile for profile in own if profile.device in known), *load_shipped_profiles())
+    return profiles, {name: load_device(name) for name in sorted({profile.device for profile in profiles})}

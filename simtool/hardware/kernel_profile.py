@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simtool.hardware.collective_curves import Curve
 from simtool.hardware.fitted_process import GaussianProcess
 from simtool.hardware.fitted_residual import SeparableResidual
+from simtool.hardware.measured_device import MeasuredDevice
 from simtool.hardware.roofline import RooflineLaw
 
 Array = NDArray[np.float64]
@@ -108,17 +109,26 @@ class Contention:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostTime:
     """Time that the host spends, as "eager_launch" (one kernel launch), "graph_launch" (one kernel of a replayed CUDA
-    graph), "graph_replay" (starting one), "synchronize". spread: relative interquartile range of the repeats."""
+    graph), "graph_replay" (starting one), "synchronize"; and of an engine's steps, where they were fitted to its runs:
+    ENGINE_TIMES. spread: relative interquartile range of the repeats. source: what it was fitted to, "" where it was
+    measured with the kernels."""
 
     name: str
     seconds: float
     spread: float
+    source: str = ""
+
+
+# A step's own time on the host; what each of its requests adds; what the device idles between steps even where host
+# work is hidden; what a request waits outside the engine.
+ENGINE_TIMES = ("step_base", "step_per_request", "gap", "request_latency")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelProfile:
     """All fits of a device and library: (family, dtype) -> fit; machine: what is known of the run that measured them.
 
+    measured_device: what the device is, where the catalogue lacks it.
     points: raw points of the fits that keep them. curves: collectives, copies: transfers by size. file: its path where
     the user gave it, "" for a shipped one.
     """
@@ -138,3 +148,4 @@ class KernelProfile:
     host: tuple[HostTime, ...] = ()
     checksum: str = ""
     file: str = ""
+    measured_device: MeasuredDevice | None = None

@@ -18,7 +18,7 @@ class Link:
     """
 
     name: str
-    kind: Literal["nvlink", "pcie", "network"]
+    kind: Literal["nvlink", "pcie", "network", "loopback"]
     bytes_per_s: float
     latency_s: float
     reduces: bool
@@ -52,7 +52,7 @@ def load_link(name: str) -> Link:
 def scale_up_link(device: Device) -> Link:
     """The link between the devices of one node, with this device's own number of links."""
     link = load_link(device.scale_up)
-    if link.kind == "pcie":
+    if link.kind in ("pcie", "loopback"):
         return link
     return replace(link, bytes_per_s=device.scale_up_bytes_per_s)
 

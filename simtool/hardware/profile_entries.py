@@ -111,8 +111,24 @@ class HostEntry(_Entry):
     """HostTime."""
 
     name: Text
-    seconds: Seconds
+    seconds: float = Field(ge=0, lt=1e4)
     spread: float = Field(ge=0, allow_inf_nan=False)
+    source: Text = ""
+
+
+class MeasuredDeviceEntry(_Entry):
+    """MeasuredDevice; its name is the profile's device."""
+
+    kind: Literal["cpu", "gpu"]
+    label: Text
+    memory_bytes: Positive
+    count: int = Field(ge=1, le=100_000)
+    units: int = Field(ge=1, le=1_000_000)
+    flops: dict[Text, Positive] = Field(min_length=1, max_length=100)
+    bytes_per_s: Positive
+    cache_bytes: Positive | None = None
+    clock_hz: Positive | None = None
+    compute_capability: Text = ""
 
 
 class CurveEntry(_Entry):
@@ -149,6 +165,7 @@ class ProfileEntry(_Entry):
     copies: list[CurveEntry] = Field(default_factory=list, max_length=1_000)
     contention: list[ContentionEntry] = Field(default_factory=list, max_length=1_000)
     host: list[HostEntry] = Field(default_factory=list, max_length=1_000)
+    measured_device: MeasuredDeviceEntry | None = None
     checksum: Text
 
 

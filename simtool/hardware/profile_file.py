@@ -28,6 +28,7 @@ from simtool.hardware.kernel_profile import (
     KernelProfile,
     PointColumns,
 )
+from simtool.hardware.measured_device import MeasuredDevice
 from simtool.hardware.roofline import RooflineLaw
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def parse_entry(data: bytes, name: str, shape: type[Shape], schema: int) -> Shap
     """JSON bytes, plain or gzip, as `shape`; InputError for another schema, a wrong checksum or another content."""
     from pydantic import ValidationError
 
-    table = _json_object(_unpacked(data, name), name)
+    table = _json_object(profile_text(data, name), name)
     if table.get("schema_version") != schema:
         found = table.get("schema_version")
         raise InputError(name, f"has profile schema {found}, this version reads {schema}", _HINT)
@@ -81,7 +82,8 @@ def parse_entry(data: bytes, name: str, shape: type[Shape], schema: int) -> Shap
         raise InputError(name, f"is not a kernel profile: {where}: {first['msg']}", _HINT) from None
 
 
-def _unpacked(data: bytes, name: str) -> bytes:
+def profile_text(data: bytes, name: str) -> bytes:
+    """The JSON text in a profile's bytes, plain or gzip. InputError where it is cut, or larger than a profile."""
     if data[:2] != b"\x1f\x8b":
         if len(data) > MAX_PROFILE_BYTES:
             raise InputError(name, "is larger than a profile can be", _HINT)
@@ -124,7 +126,13 @@ def _profile_of(entry: ProfileEntry, name: str) -> KernelProfile:
         contention=tuple(Contention(**pair.model_dump()) for pair in entry.contention),
         host=tuple(HostTime(**time.model_dump()) for time in entry.host),
         checksum=entry.checksum,
+        measured_device=_measured_device_of(entry),
     )
+
+
+def _measured_device_of(entry: ProfileEntry) -> MeasuredDevice | None:
+    found = entry.measured_device
+    return None if found is None else MeasuredDevice(name=entry.device, **found.model_dump(exclude_none=True))
 
 
 def _points_of(entry: PointsEntry, name: str) -> PointColumns:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from simtool.errors import InputError
-from simtool.hardware.cluster import Cluster, parse_cluster
+from simtool.hardware.cluster import Cluster
 from simtool.hardware.device import Device
+from simtool.hardware.own_cluster import own_cluster
 from simtool.hardware.price import price_per_hour
 from simtool.metrics import Result, serving_metrics, slo_attainment
 from simtool.models.architecture import ModelArchitecture
@@ -101,7 +103,7 @@ class EngineShop:
 
 def open_backend(question: Question) -> Backend:
     """The backend of a question. Raises InputError for an unknown model, device, dtype or library."""
-    cluster = parse_cluster(question.devices)
+    cluster = own_cluster(question.devices, question.profiles)
     stages, host = priced_cluster(cluster, question.kernel_library, question.profiles)
     hardware = {name: replace(s, cost_model=RememberedCosts(model=s.cost_model)) for name, s in stages.items()}
     lengths = question.workload.input_tokens + question.workload.output_tokens
@@ -141,6 +143,9 @@ def _groups(cluster: Cluster, question: Question) -> tuple[DeviceGroup, ...]:
 
 
 def _price(device: Device, question: Question) -> float:
+    if question.objective == "energy-per-token" and math.isnan(device.tdp_w):
+        rule = "does not draw a known power: its profile measured kernels, not watts"
+        raise InputError(device.name, rule, "another objective, or devices of the catalogue")
     try:
         return price_per_hour(device, question.price_per_hour)
     except InputError:

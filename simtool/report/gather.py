@@ -9,8 +9,7 @@ import numpy as np
 
 from simtool.errors import InputError, SimtoolError
 from simtool.explaining import explain
-from simtool.hardware.cluster import parse_cluster
-from simtool.hardware.device import load_device
+from simtool.hardware.own_cluster import own_cluster
 from simtool.hardware.price import price_per_hour
 from simtool.metrics import Result, Slo
 from simtool.models.config import load_architecture
@@ -74,7 +73,7 @@ def _contents(
         plan=plan,
         result=recorded(plan, workload, result),
         metrics=metrics,
-        cluster=parse_cluster(plan.cluster),
+        cluster=own_cluster(plan.cluster, plan.profiles),
         slo=slo,
         intervals=answer.intervals if answer else {},
         answer=answer,
@@ -175,8 +174,9 @@ def layer_labels(plan: Plan) -> dict[int, tuple[str, ...]]:
 def prices_of(plan: Plan, own: Mapping[str, float]) -> tuple[dict[str, float], str]:
     """Dollars a device-hour by device, the user's own first, and a sentence that says where they come from."""
     prices, told = {}, []
+    cluster = own_cluster(plan.cluster, plan.profiles)
     for name in devices_by_type(plan):
-        device = load_device(name)
+        device = cluster.group_of(name).device
         try:
             prices[name] = price_per_hour(device, own)
         except InputError:  # no public price: the page shows none

@@ -16,6 +16,7 @@ from simtool.hardware.cost import WEAKEST_LAST, Provenance
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.lowering_shard import MoeDispatch
 from simtool.plan import Pool, Scheduler
+from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.engine import EngineSpec
 from simtool.simulator.grids import PREFILL_STEP, capture_sizes, padded_tokens
 from simtool.simulator.host import HostOverhead
@@ -53,6 +54,7 @@ def compile_engine(
     Raises InfeasibleError("memory") when the model does not fit, InputError when the engine cannot run the pool at all.
     """
     stages = stage_hardware(pool, hardware)
+    pool = pool_on(pool, [stage.device for stage in stages])
     _check_scheduler(pool.scheduler)
     num_blocks, memory = kv_capacity(arch, pool, [stage.device for stage in stages], sequence_tokens=sequence_tokens)
     longest = context_limit(arch, pool, num_blocks, memory)
@@ -111,7 +113,8 @@ def step_tables(
     costs: StepCosts, pool: Pool, hardware: Mapping[str, StageHardware], *, host: HostOverhead
 ) -> StepTables:
     """Nominal tables of a pool, for `compile_engine(wider=...)`; memory is not judged."""
-    return _tables(costs, pool, stage_hardware(pool, hardware), host, NOMINAL)
+    stages = stage_hardware(pool, hardware)
+    return _tables(costs, pool_on(pool, [stage.device for stage in stages]), stages, host, NOMINAL)
 
 
 def stage_hardware(pool: Pool, hardware: Mapping[str, StageHardware]) -> tuple[StageHardware, ...]:

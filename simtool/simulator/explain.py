@@ -18,6 +18,7 @@ from simtool.models.operators import Array, Operator
 from simtool.plan import Pool
 from simtool.simulator.batch_text import StepText
 from simtool.simulator.compile import stage_hardware
+from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.grids import capture_sizes, padded_tokens
 from simtool.simulator.host import HostOverhead
 from simtool.simulator.step_costs import StageHardware, quadrature
@@ -99,12 +100,14 @@ def explain_step(
     hardware: device name → device, cost model, node size. Raises InputError for a batch that the scheduler would not
     form or a context beyond the model's limit.
     """
+    stages = stage_hardware(pool, hardware)
+    pool = pool_on(pool, [found.device for found in stages])
     _check(arch, pool, batch)
     sizes = capture_sizes(pool.scheduler)
     padded = float(padded_tokens(batch.tokens, sizes)[-1])
     rows: list[OperatorRow] = []
     floors, launch_s = np.zeros(3), 0.0
-    for stage, found in enumerate(stage_hardware(pool, hardware)):
+    for stage, found in enumerate(stages):
         shard = make_shard(
             arch,
             pool.parallel,

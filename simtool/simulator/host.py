@@ -11,6 +11,15 @@ from simtool.hardware.device import read_catalogue
 from simtool.hardware.kernel_profile import KernelProfile
 from simtool.hardware.own_profiles import with_file
 
+# A profile's host time -> the overhead that it replaces, and its name in a source.
+_MEASURED = {
+    "step_base": ("base_s", "step"),
+    "step_per_request": ("per_request_s", "request of a step"),
+    "gap": ("gap_s", "gap"),
+    "request_latency": ("request_latency_s", "request"),
+    "eager_launch": ("eager_launch_s", "launch"),
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOverhead:
@@ -33,7 +42,8 @@ class HostOverhead:
 def load_host(library: str, own: Sequence[KernelProfile] = ()) -> HostOverhead:
     """The overhead of a kernel library's engine. Raises InputError for an unknown library or a broken file.
 
-    own: the user's profiles; the first of this library that measured a kernel launch says what one takes.
+    own: the user's profiles of the cluster's devices. Those of this library say what a kernel launch takes, and what an
+    engine's step and request do where that was fitted (`kernel_profile.ENGINE_TIMES`).
     """
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -61,9 +71,29 @@ def load_host(library: str, own: Sequence[KernelProfile] = ()) -> HostOverhead:
         source=entry.source,
         request_latency_s=entry.request_latency_us * 1e-6,
     )
-    for profile in own:
-        for time in profile.host:
-            if (profile.library, time.name) == (library, "eager_launch"):
-                source = with_file(f"{host.source}; launch: {profile.device}/{library}/eager_launch", profile.file)
-                return replace(host, eager_launch_s=time.seconds, source=source)
-    return host
+    return _with_measured(host, [profile for profile in own if profile.library == library])
+
+
+def _with_measured(host: HostOverhead, profiles: Sequence[KernelProfile]) -> HostOverhead:
+    """`host` with the times that the profiles hold in place of the catalogue's; of each the first one's.
+
+    On a CPU the device is the host: kernels were timed with their dispatch and nothing idles beside it, so that
+    neither a launch nor a gap is added to them.
+    """
+    seconds, told = {}, []
+    for name, (field, words) in _MEASURED.items():
+        for profile in profiles:
+            on_cpu = profile.measured_device is not None and profile.measured_device.kind == "cpu"
+            found = next((time for time in profile.host if time.name == name), None)
+            if on_cpu and name == "eager_launch":
+                seconds[field], source = 0.0, f"in the kernels' own times on {profile.device}"
+            elif found is not None:
+                seconds[field], source = found.seconds, f"{profile.device}/{profile.library}/{name}"
+                source += f" ({found.source})" if found.source else ""
+            elif on_cpu and name == "gap":
+                seconds[field], source = 0.0, f"none on {profile.device}"
+            else:
+                continue
+            told.append(with_file(f"{words}: {source}", profile.file))
+            break
+    return replace(host, **seconds, source="; ".join([host.source, *told]))

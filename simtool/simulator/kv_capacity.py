@@ -28,6 +28,7 @@ from simtool.models.memory import (
     weight_bytes_per_device,
 )
 from simtool.plan import Parallel, Pool
+from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.engine import MemoryBudget
 from simtool.simulator.grids import capture_sizes
 from simtool.units import DTYPE_BYTES, GB, GIB, KIB, MIB
@@ -41,6 +42,8 @@ _SAMPLER_BYTES = 30.0
 _NON_TORCH_BYTES = 0.09 * GIB
 # NCCL buffers when devices talk: 4 MiB (NCCL_BUFFSIZE) x send and receive x up to 32 channels x ring, tree, NVLS.
 _NCCL_BYTES = 768 * MIB
+# A Python process with torch on a CPU: `import torch` (2.13) alone is 0.21 GiB; gloo and workspaces come on top.
+_CPU_PROCESS_BYTES = 0.5 * GIB
 # CUDA graphs: a node is a kernel; two graphs (piecewise, full) a captured size. 3 KiB a node is what remains of the
 # measured RTX 4090, Llama-3.1-8B, vLLM 0.19 budget (2588 blocks) after the terms above.
 _GRAPH_NODE_BYTES, _GRAPHS_A_SIZE, _KERNELS_A_LAYER = 3 * KIB, 2, 12
@@ -61,6 +64,7 @@ def kv_capacity(
     Raises InfeasibleError("memory") when not one block fits.
     """
     _check_policy(pool)
+    pool = pool_on(pool, devices)
     found = [(_stage_blocks(arch, pool, stage, device, sequence_tokens)) for stage, device in enumerate(devices)]
     blocks, memory = min(found, key=lambda entry: entry[0])
     if pool.kv.num_gpu_blocks:
@@ -163,8 +167,7 @@ def _stage_blocks(
     sequence = kv_bytes_per_sequence(arch, blocks * size, parallel, stage, pool.kv.dtype) + state
     usable = pool.kv.gpu_memory_utilization * device.usable_bytes
     weights = weight_bytes_per_device(arch, parallel, stage)
-    outside = _NON_TORCH_BYTES + (_NCCL_BYTES if parallel.devices > 1 else 0.0)
-    activation = activation_bytes(arch, pool, stage) + outside
+    activation = activation_bytes(arch, pool, stage) + _outside_bytes(device, parallel)
     graphs = graph_bytes(arch, pool, stage)
     left = usable - weights - activation - graphs
     per_block = sequence / blocks
@@ -180,6 +183,13 @@ def _stage_blocks(
     )
     # a stage without any cache (only MLP layers) bounds nothing
     return (int(left // per_block) if per_block > 0 else 2**31 - 1), memory
+
+
+def _outside_bytes(device: Device, parallel: Parallel) -> float:
+    """What a process takes beside torch's tensors."""
+    if device.kind == "cpu":
+        return _CPU_PROCESS_BYTES
+    return _NON_TORCH_BYTES + (_NCCL_BYTES if parallel.devices > 1 else 0.0)
 
 
 def _check_policy(pool: Pool) -> None:

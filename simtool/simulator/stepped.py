@@ -18,14 +18,14 @@ from simtool.workload import Workload
 class StepClock(Protocol):
     """Runs steps, or remembers how long they took. A step's batch stands in the state while it is in flight."""
 
-    def begin(self, state: State, group: int, lane: int, priced_s: float) -> float:
+    def begin(self, state: State, group: int, lane: int) -> float:
         """A step has been scheduled; returns the seconds after which the first stage takes another lane's step.
 
-        0 where there is one stage. priced_s: what the tables say the step takes.
+        0 where there is one stage. What the tables say the step takes is LEAP_END - LEAP_START of its flight.
         """
 
-    def end(self, state: State, group: int, lane: int) -> float:
-        """The seconds that the lane's step took from its start; called while its batch still stands in the state."""
+    def end(self, group: int, lane: int) -> float:
+        """The seconds that the lane's step took from its start."""
 
     def ended(self, state: State, group: int, lane: int) -> None:
         """The step has been applied: its tokens count, finished requests have left."""
@@ -73,7 +73,7 @@ class SteppedCluster(InteractiveCluster):
             flight = self.state.flight_f[group, lane]
             if self.state.flight_i[group, lane, st.LEAP] > 0 and lane not in flying:
                 flying[lane] = float(flight[st.LEAP_END] - flight[st.LEAP_START])
-                busy_s = self.clock.begin(self.state, group, lane, flying[lane])
+                busy_s = self.clock.begin(self.state, group, lane)
                 flight[st.LEAP_END] = st.INF
                 self.state.stage_free[group, 0] = self.env.now + busy_s
         return finished
@@ -81,7 +81,7 @@ class SteppedCluster(InteractiveCluster):
     def finish(self, group: int, lane: int, flying: dict[int, float]) -> Process:
         """Let the rest of the step's time pass and apply it."""
         flight = self.state.flight_f[group, lane]
-        end_s = max(float(flight[st.LEAP_START]) + self.clock.end(self.state, group, lane), self.env.now)
+        end_s = max(float(flight[st.LEAP_START]) + self.clock.end(group, lane), self.env.now)
         yield self.env.timeout(end_s - self.env.now)
         if len(self.state.records) and self.state.record_n[0] >= len(self.state.records):
             self.check(RECORDS_FULL)

@@ -8,6 +8,7 @@ from hypothesis import strategies as hyp
 from simtool.simulator.routing import ROUTERS
 from simtool.simulator.run import FIRST_RECORDS, result_of, simulate_engines
 from simtool.simulator.setup import build_state
+from simtool.simulator.state import LEAP_END, LEAP_START
 from simtool.simulator.stepped import SteppedCluster
 from tests.simulator.engines import law_engine
 from tests.simulator.test_laws import SCENARIOS, assert_same, engines, random_workload, workloads
@@ -20,11 +21,12 @@ class PricedClock:
         self.factor = factor
         self.seconds = {}
 
-    def begin(self, state, group, lane, priced_s):
-        self.seconds[group, lane] = priced_s * self.factor
+    def begin(self, state, group, lane):
+        flight = state.flight_f[group, lane]
+        self.seconds[group, lane] = (flight[LEAP_END] - flight[LEAP_START]) * self.factor
         return 0.0
 
-    def end(self, state, group, lane):
+    def end(self, group, lane):
         return self.seconds.pop((group, lane))
 
     def ended(self, state, group, lane):
@@ -76,9 +78,9 @@ def test_pipelined_steps_keep_both_lanes_busy():
     workload = random_workload(1, 40, float("inf"))
 
     class HalfClock(PricedClock):
-        def begin(self, state, group, lane, priced_s):
-            super().begin(state, group, lane, priced_s)
-            return priced_s / 2
+        def begin(self, state, group, lane):
+            super().begin(state, group, lane)
+            return self.seconds[group, lane] / 2
 
     state = build_state([engine], workload, exact_steps=True, reserve_full=1, record_capacity=FIRST_RECORDS)
     cluster = SteppedCluster(state, workload, ROUTERS["round_robin"], HalfClock())

@@ -18,7 +18,7 @@ class Schedule:
     """Who ran in which step, one row a (step, request). Columns int32[m], steps in order of their end.
 
     step: index of the step (a row of Result.steps). request: row of the Workload. rank: data-parallel rank.
-    new_tokens: tokens computed (a decode: 1). context: tokens already in the KV cache. samples: 1 where a token came out.
+    new_tokens: tokens computed (a decode: 1). context: tokens that the KV cache had. samples: 1 where a token is made.
     """
 
     step: NDArray[np.int32]
@@ -33,8 +33,8 @@ class Schedule:
 class Execution:
     """plan, workload: as executed (`notes` says what of the user's plan was changed, and why).
 
-    result: the simulator's columns, measured. Its `steps` hold a row a step, with these columns more: host_s (scheduling
-    and building the batch) and, where operators were timed one by one, FAMILY_s for each operator family.
+    result: the simulator's columns, measured. Its `steps` hold a row a step, with these columns more: host_s (building
+    the batch and reading it back) and, where operators were timed one by one, FAMILY_s for each operator family.
     tokens: generated token ids of each request, in order. layers: of the model that ran.
     environment: device, driver, torch version, date, clock, threads.
     """

@@ -85,7 +85,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 def _columns(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             columns = {name: archive[name] for name in (*SCHEDULE_COLUMNS, "token_counts", "token_ids")}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(path, f"is not an execution's schedule: {error}", _HINT) from None

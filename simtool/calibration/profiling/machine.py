@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from simtool.calibration.profiling.self_description import device_facts
 from simtool.hardware.device import device_aliases, device_names
 
 _MEMORY_WORD = re.compile(r"\d+gb|hbm\d?e?")
@@ -20,7 +21,7 @@ _QUERY = "driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit"
 
 
 def machine_facts(device: str) -> dict[str, str | float]:
-    """Date, versions, and what the driver says of the device."""
+    """Date, versions, what the driver says of the device, and what the device is."""
     facts: dict[str, str | float] = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "torch": str(torch.__version__),
@@ -37,7 +38,8 @@ def machine_facts(device: str) -> dict[str, str | float]:
         }
         facts |= {"gpu_bytes": float(properties.total_memory), "sm_count": float(properties.multi_processor_count)}
         facts |= _driver_facts()
-    return facts
+    label = cpu_name() if device == "cpu" else str(torch.cuda.get_device_name(0))
+    return facts | device_facts(device, label)
 
 
 def device_name(device: str) -> str:

@@ -1,0 +1,52 @@
+"""The batch of one step, as the scheduler decided it and the model takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One request's part of a step.
+
+    tokens int64[new]: token ids whose KV is written at positions context..context+new-1. blocks
+    int64[ceil((context+new)/block_size)]: its block table (physical KV block ids). samples: whether the last token's
+    logits are sampled (greedy).
+    """
+
+    request: int
+    tokens: NDArray[np.int64]
+    context: int
+    blocks: NDArray[np.int64]
+    samples: bool
+
+    @property
+    def new(self) -> int:
+        """Tokens computed in this step."""
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBatch:
+    """One data-parallel rank's step: decodes first (one token each), then prefill chunks."""
+
+    decodes: tuple[Slot, ...]
+    prefills: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    """tokens: sampled ids of the slots that sample, decodes first, in order, one array a data-parallel rank.
+
+    seconds: of the whole step. family_s: operator family → seconds (empty where operators are not timed one by one).
+    host_s: seconds of preparing inputs on the host, before the device works.
+    """
+
+    tokens: tuple[NDArray[np.int64], ...]
+    seconds: float
+    host_s: float
+    family_s: Mapping[str, float]

@@ -1,0 +1,118 @@
+"""execute: a plan and a workload in, an Execution out, on the machine that this runs on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simtool.calibration.executor.execution import Execution
+from simtool.calibration.executor.job import Job, make_job
+from simtool.calibration.executor.request import ExecuteRequest
+from simtool.errors import InputError
+from simtool.plan import Plan
+from simtool.workload import Workload
+
+if TYPE_CHECKING:
+    from simtool.calibration.executor.run_job import HostClock
+    from simtool.calibration.executor.runner import Runner
+
+Tell = Callable[[str], None]
+
+
+def execute(
+    plan: Plan, workload: Workload, request: ExecuteRequest | None = None, *, trace: Path | None = None
+) -> Execution:
+    """Run `workload` under `plan` with random weights. trace: where a PyTorch profile of the run goes (Kineto's JSON).
+
+    Raises InputError without torch, for a plan that this executor or machine cannot run, and for a process that died;
+    InfeasibleError where memory runs out.
+    """
+    request = request or ExecuteRequest()
+    try:
+        import torch  # noqa: F401 - said here, where the hint is known
+
+        from simtool.calibration.profiling.machine import device_name, machine_facts
+        from simtool.calibration.profiling.request_text import usual_device
+    except ModuleNotFoundError as error:
+        hint = "pip install 'llm-simtool[gpu]', or run the emitted job in a container that has torch"
+        raise InputError("execute", f"needs {error.name}, which is not installed", hint) from None
+    device = request.device or usual_device()
+    job = make_job(plan, workload, device=device, layers=request.layers)
+    check_devices_here(job, device)
+    environment = {"device": device_name(device), **machine_facts(device), "clock": _CLOCKS[device]}
+    return run_here(job, request, device=device, environment=environment, trace=trace)
+
+
+_CLOCKS = {
+    "cpu": "CPU time of one thread, steps after one another; idle time is skipped",
+    "cuda": "wall time around synchronised steps; idle time is skipped",
+}
+
+
+def check_devices_here(job: Job, device: str) -> None:
+    """Raise InputError where the plan takes more GPUs than there are. Processes of a CPU share what there is."""
+    if device != "cuda":
+        return
+    import torch
+
+    there = torch.cuda.device_count()
+    needed = max(pool.parallel.devices for pool in job.plan.pools)
+    if needed > there:
+        hint = "replicas may share a GPU, ranks may not: plan with lower degrees"
+        raise InputError(f"{needed} GPUs a replica", f"the plan asks for them and this machine has {there}", hint)
+
+
+def run_here(
+    job: Job, request: ExecuteRequest, *, device: str, environment: dict[str, str | float], trace: Path | None = None
+) -> Execution:
+    """Build the replicas' runners, run the job, and end every process that was started, come what may."""
+    from simtool.calibration.executor.run_job import run_job
+
+    runners: list[Runner] = []
+    try:
+        for index, pool in enumerate(pool for pool in job.plan.pools for _ in range(pool.replicas)):
+            runners.append(_runner(job, index, pool.parallel.devices, request, device))
+        clock = host_clock(device, alone=all(pool.parallel.devices == 1 for pool in job.plan.pools))
+        with _profiled(trace):
+            return run_job(job, runners, seed=request.seed, clock=clock, environment=environment)
+    finally:
+        for runner in runners:
+            with suppress(Exception):  # the error that ends the run is the one to tell
+                runner.close()
+
+
+def host_clock(device: str, *, alone: bool) -> HostClock:
+    """The clock of host work: CPU time of this thread where it runs the model too, else wall time."""
+    from simtool.calibration.executor.run_job import HostClock
+
+    if device != "cpu" or not alone:
+        return HostClock(read=time.perf_counter)
+    import torch
+
+    from simtool.calibration.profiling.clock import PROBES_A_LOOK, Steadiness
+    from simtool.calibration.profiling.cpu_setup import keep_freed_memory
+    from simtool.calibration.profiling.torch_bench import PROBE_SIZE
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    square = torch.randn(PROBE_SIZE, PROBE_SIZE)
+    steadiness = Steadiness(lambda: square @ square, time.thread_time)
+    for _ in range(PROBES_A_LOOK):  # what the machine's usual speed is
+        steadiness.steady()
+    return HostClock(read=time.thread_time, steady=steadiness.steady)
+
+
+@contextmanager
+def _profiled(trace: Path | None) -> Iterator[None]:
+    """PyTorch's profiler around the run, where a trace is wanted."""
+    if trace is None:
+        yield
+        return
+    from torch.profiler import profile
+
+    with profile() as profiler:
+        yield
+    profiler.export_chrome_trace(str(trace))

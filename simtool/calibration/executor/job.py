@@ -1,0 +1,87 @@
+"""Job: a plan made ready to run: what this executor cannot do is changed and said, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from simtool.errors import InputError
+from simtool.models.architecture import ModelArchitecture
+from simtool.plan import Plan, Pool
+from simtool.simulator.engine import EngineSpec
+from simtool.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """plan: as it will run; notes: what of the user's plan was changed, and why. layers: of `architecture`.
+
+    engines: one a replica; their decisions count, their prices do not.
+    """
+
+    plan: Plan
+    architecture: ModelArchitecture
+    layers: int
+    engines: Sequence[EngineSpec]
+    workload: Workload
+    notes: tuple[str, ...] = ()
+
+
+def make_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -> Job:
+    """What runs of `plan` on a `device` ("cpu" or "cuda"). layers: of the model (0: all).
+
+    Raises InputError for what cannot run, InfeasibleError where the model does not fit.
+    """
+    from simtool.run import engines_of, plan_architecture
+
+    pools, notes = [], []
+    for pool in plan.pools:
+        changed, told = executable_pool(pool, device)
+        pools.append(changed)
+        notes += [note for note in told if note not in notes]
+    ready = replace(plan, pools=tuple(pools))
+    architecture = plan_architecture(ready, layers)
+    engines = engines_of(ready, workload, layers=layers)
+    ready = replace(ready, pools=_with_blocks(ready.pools, engines, workload))
+    engines = engines_of(ready, workload, layers=layers)
+    if layers and layers < len(plan_architecture(ready).layers):
+        notes.append(f"{layers} of {len(plan_architecture(ready).layers)} layers, in the run and in the prediction")
+    return Job(
+        plan=ready,
+        architecture=architecture,
+        layers=len(architecture.layers),
+        engines=engines,
+        workload=workload,
+        notes=tuple(notes),
+    )
+
+
+def executable_pool(pool: Pool, device: str) -> tuple[Pool, list[str]]:
+    """The pool as the executor runs it, and what was changed. Raises InputError for what it cannot run."""
+    if pool.scheduler.scheduling == "static":
+        hint = "chunked, no_chunking or prefill_first"
+        raise InputError("scheduling static", "is simulated, not executed", hint)
+    if len(set(pool.stage_devices)) > 1:
+        raise InputError(pool.stage_devices, "the executor runs one kind of device", "plan with one device type")
+    scheduler, notes = pool.scheduler, []
+    if scheduler.async_scheduling:
+        scheduler = replace(scheduler, async_scheduling=False)
+        notes.append("async scheduling off: the executor plans a step when the one before it has ended")
+    if scheduler.cuda_graphs and device == "cpu":
+        scheduler = replace(scheduler, cuda_graphs=False)
+        notes.append("CUDA graphs off: a CPU has none")
+    return replace(pool, scheduler=scheduler), notes
+
+
+def _with_blocks(pools: Sequence[Pool], engines: Sequence[EngineSpec], workload: Workload) -> tuple[Pool, ...]:
+    """Pools with their KV blocks fixed: as many as the engine has, or as the workload can fill at most."""
+    fixed, replica = [], 0
+    tokens = workload.input_tokens.astype(np.int64) + workload.output_tokens
+    for pool in pools:
+        engine = engines[replica]
+        most = int(np.sum(-(-tokens // engine.block_size))) + engine.watermark_blocks
+        fixed.append(replace(pool, kv=replace(pool.kv, num_gpu_blocks=min(engine.num_blocks, most))))
+        replica += pool.replicas
+    return tuple(fixed)
