@@ -6,9 +6,10 @@ import numpy as np
 
 from simtool.calibration.executor.execution import Execution, Schedule
 from simtool.calibration.validation.families import family_seconds
-from simtool.calibration.validation.predicting import price_plan, without_host
+from simtool.calibration.validation.predicting import price_plan
 from simtool.calibration.validation.replay import batch_of
 from simtool.plan import KvPolicy, Plan, Pool, Scheduler
+from simtool.simulator import state as st
 from simtool.simulator.routing import ROUTERS
 from simtool.simulator.run import FIRST_RECORDS, result_of
 from simtool.simulator.setup import build_state
@@ -36,7 +37,9 @@ class TrueClock:
         self.rng = np.random.default_rng(truth.seed)
         self.seconds, self.rows = {}, []
 
-    def begin(self, state, group, lane, priced_s):
+    def begin(self, state, group, lane):
+        flight = state.flight_f[group, lane]
+        priced_s = float(flight[st.LEAP_END] - flight[st.LEAP_START])
         batch = batch_of(state, group, lane)
         own = {family: float(s[0]) for family, s in family_seconds(self.priced, np.array([group]), [batch]).items()}
         true = {family: s * self.truth.factors.get(family, 1.0) for family, s in own.items()}
@@ -49,7 +52,7 @@ class TrueClock:
         self.rows.append({"host_s": host_s, **{f"{family}_s": s for family, s in true.items()}})
         return 0.0
 
-    def end(self, state, group, lane):
+    def end(self, group, lane):
         return self.seconds.pop((group, lane))
 
     def ended(self, state, group, lane):
@@ -108,7 +111,3 @@ def schedule_of(result):
         rows += [(step, request, 0, 1, 0, 1) for step in np.flatnonzero(inside).tolist()]
     columns = np.array(sorted(rows), np.int32).T
     return Schedule(**dict(zip(("step", "request", "rank", "new_tokens", "context", "samples"), columns, strict=True)))
-
-
-def hostless(priced):
-    return without_host(priced.engines)

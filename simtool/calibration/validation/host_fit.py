@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -71,14 +70,3 @@ def _priced(device_s: F8, requests: NDArray[np.int64], host: HostOverhead, *, hi
     """The price with other host times, as the step tables put it together."""
     host_s = host.base_s + host.per_request_s * requests
     return np.maximum(device_s + host.gap_s, host_s) if hidden else device_s + host.gap_s + host_s
-
-
-def fitted_host(host: HostOverhead, fit: HostFit) -> HostOverhead:
-    """The host's overhead with the fitted terms in place of its own."""
-    source = f"{host.source}; base, request and gap fitted on {fit.fitted_steps} measured steps"
-    return replace(host, base_s=fit.base_s, per_request_s=fit.per_request_s, gap_s=fit.gap_s, source=source)
-
-
-def host_rows(fit: HostFit) -> Sequence[tuple[str, float]]:
-    """The terms by the names of a profile's host rows, seconds."""
-    return (("step_base", fit.base_s), ("step_per_request", fit.per_request_s), ("gap", fit.gap_s))

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simtool.errors import InputError
-from simtool.hardware.cluster import parse_cluster
+from simtool.hardware.own_cluster import own_cluster
 from simtool.metrics import Result, serving_metrics
 from simtool.models.architecture import ModelArchitecture
-from simtool.models.config import load_architecture
 from simtool.plan import Plan, Pool
-from simtool.run import check_devices
-from simtool.simulator.compile import compile_engine
+from simtool.run import check_devices, plan_architecture
+from simtool.simulator.compile import compile_engine, stage_hardware
+from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.engine import EngineSpec
 from simtool.simulator.host import HostOverhead
 from simtool.simulator.priced_cluster import priced_cluster
@@ -27,7 +26,7 @@ ENDS = ("lower", "upper")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priced:
-    """A plan with everything that prices it. engines, pools: one a replica."""
+    """A plan with everything that prices it. engines, and pools as their devices run them: one a replica."""
 
     plan: Plan
     architecture: ModelArchitecture
@@ -49,19 +48,14 @@ class Prediction:
 def price_plan(plan: Plan, workload: Workload, layers: int = 0) -> Priced:
     """The plan's engines. layers: of the model that ran, where it was cut to fewer (0: all). Raises InputError."""
     check_devices(plan)
-    architecture = load_architecture(plan.model, plan.weight_dtype)
-    if layers and layers != len(architecture.layers):
-        if layers > len(architecture.layers):
-            rule = f"ran {layers} layers and {plan.model} has {len(architecture.layers)}"
-            raise InputError("the measured model", rule, "validate it against its own plan")
-        architecture = replace(architecture, layers=architecture.layers[:layers])
-    hardware, host = priced_cluster(parse_cluster(plan.cluster), plan.kernel_library, plan.profiles)
+    architecture = plan_architecture(plan, layers)
+    hardware, host = priced_cluster(own_cluster(plan.cluster, plan.profiles), plan.kernel_library, plan.profiles)
     mean = int((workload.input_tokens.astype(np.int64) + workload.output_tokens).mean())
     engines: list[EngineSpec] = []
     pools: list[Pool] = []
     for pool in plan.pools:
         engines += [compile_engine(architecture, pool, hardware, host=host, sequence_tokens=mean)] * pool.replicas
-        pools += [pool] * pool.replicas
+        pools += [pool_on(pool, [stage.device for stage in stage_hardware(pool, hardware)])] * pool.replicas
     return Priced(
         plan=plan,
         architecture=architecture,

@@ -51,26 +51,26 @@ class RecordedClock:
             self.starts[group], self.ends[group] = steps["start_s"][mine].tolist(), steps["end_s"][mine].tolist()
         self.batches: dict[int, list[Batch]] = {group: [] for group in self.ends}
         self.priced_s: dict[int, list[float]] = {group: [] for group in self.ends}
-        self.flying: dict[tuple[int, int], tuple[int, float]] = {}
+        self.flying: dict[tuple[int, int], float] = {}
 
-    def begin(self, state: State, group: int, lane: int, priced_s: float) -> float:
+    def begin(self, state: State, group: int, lane: int) -> float:
         """Note the batch and its price; another lane may start when it did in the record."""
+        flight = state.flight_f[group, lane]
+        start_s = float(flight[st.LEAP_START])
+        priced_s = float(flight[st.LEAP_END]) - start_s
         number = len(self.priced_s.setdefault(group, []))
         self.priced_s[group].append(priced_s)
         self.batches.setdefault(group, []).append(batch_of(state, group, lane))
-        self.flying[group, lane] = number, priced_s
         starts, ends = self.starts.get(group, []), self.ends.get(group, [])
+        took_s = max(0.0, ends[number] - start_s) if number < len(ends) else priced_s
+        self.flying[group, lane] = took_s
         if number + 1 < len(starts) and starts[number + 1] < ends[number] - _SAME_S:
             return starts[number + 1] - starts[number]
         return 0.0
 
-    def end(self, state: State, group: int, lane: int) -> float:
+    def end(self, group: int, lane: int) -> float:
         """Seconds from the step's start in the replay to its end in the record."""
-        number, priced_s = self.flying.pop((group, lane))
-        ends = self.ends.get(group, [])
-        if number >= len(ends):
-            return priced_s
-        return max(0.0, ends[number] - float(state.flight_f[group, lane, st.LEAP_START]))
+        return self.flying.pop((group, lane))
 
     def ended(self, state: State, group: int, lane: int) -> None:
         """Nothing is left to do."""

@@ -86,6 +86,8 @@ def _families(priced: Priced, execution: Execution, nominal: Replay) -> dict[str
     }
     if not timed:
         return {}
+    by_operator = sum((np.nan_to_num(column) for column in timed.values()), np.zeros(len(nominal.batches))) > 0
+    timed = {family: np.where(by_operator, column, np.nan) for family, column in timed.items()}
     rows = sampled_steps(len(nominal.batches))
     replicas = recorded["replica"].astype(np.int64)
     found = family_seconds(priced, replicas[rows], [nominal.batches[row] for row in rows.tolist()])

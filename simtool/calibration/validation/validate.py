@@ -77,7 +77,7 @@ def _with_steps(
     steps, replayed = compare_steps(priced, execution, again.execution if again else None)
     if not np.isfinite(steps.priced_s).all():  # a replay with fewer steps: nothing can be said of single ones
         return replace(found, divergence=replayed.divergence)
-    hidden = all(pool.scheduler.async_scheduling for pool in priced.pools)
+    hidden = all(engine.tables.host_overlapped for engine in priced.engines)
     serial = all(pool.parallel.pp == 1 for pool in priced.pools)
     held = hold(execution, request_latency_s(priced.engines))
     parts = parts_of(steps, hidden)
