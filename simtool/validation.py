@@ -63,9 +63,9 @@ class StepErrors:
 class Steps:
     """Columns [k] of the measured steps in order of their start, and what the tables say of the same batches.
 
-    lower_s, upper_s: the ends of the price's 90% interval. host_s: measured (NaN: not known);
-    priced_host_s: what host and gap add to the price. requests: of the fullest rank. families: measured seconds and priced ones, by operator family.
-    again_s: the same steps measured a second time (empty: once).
+    lower_s, upper_s: the ends of the price's 90% interval. host_s: measured (NaN: not known); priced_host_s: what host
+    and gap add to the price. requests: of the fullest rank. families: measured and priced seconds by operator family.
+    again_s: steps of the same composition in a second run (NaN: none; empty: one run).
     """
 
     replica: I8

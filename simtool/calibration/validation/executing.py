@@ -9,7 +9,6 @@ from simtool.calibration.engine_times import with_host_times
 from simtool.calibration.executor.execute import execute
 from simtool.calibration.executor.execution import Execution
 from simtool.calibration.executor.request import ExecuteRequest
-from simtool.errors import InputError
 from simtool.hardware.kernel_profile import HostTime
 from simtool.plan import Plan
 from simtool.validation import HostFit
@@ -21,14 +20,12 @@ def executed(plan: Plan, workload: Workload, request: ExecuteRequest) -> Executi
     return execute(plan, workload, request)
 
 
-def write_host_times(plan: Plan, fit: HostFit, source: str, out: Path) -> Path:
-    """The plan's own profile with the fitted host times, written to `out`. Raises InputError where it has none."""
-    if not plan.profiles:
-        rule = "the plan is priced by shipped profiles, and host times are kept in one's own"
-        raise InputError("--calibrate", rule, "give the profile of a calibration with --profile")
-    told = f"fitted on {fit.fitted_steps} steps of {source}"
+def write_host_times(plan: Plan, fit: HostFit, folder: Path) -> Path:
+    """The plan's first own profile with the fitted host times, in `folder` under its own name."""
+    told = f"fitted on {fit.fitted_steps} measured steps ({fit.half})"
     times: Sequence[HostTime] = [
         HostTime(name=name, seconds=seconds, spread=0.0, source=told)
         for name, seconds in (("step_base", fit.base_s), ("step_per_request", fit.per_request_s), ("gap", fit.gap_s))
     ]
-    return with_host_times(Path(plan.profiles[0].path), times, out)
+    profile = Path(plan.profiles[0].path)
+    return with_host_times(profile, times, folder / profile.name)

@@ -121,12 +121,25 @@ def _spread(seconds: F8, rows: I8, nominal: Replay) -> F8:
 
 
 def _again(execution: Execution, again: Execution | None) -> F8:
-    """The same steps of the second run; empty where its schedule is another."""
+    """Each step's time in the second run: of the step of the same composition, the n-th for the n-th; NaN without."""
     if again is None:
         return np.empty(0)
-    one, two = execution.result.steps, again.result.steps
-    same = all(name in two and np.array_equal(one[name], two[name]) for name in COMPOSITION[:4])
-    return two["end_s"] - two["start_s"] if same else np.empty(0)
+    _check(again)
+    two = again.result.steps
+    times: dict[tuple[int, ...], list[float]] = {}
+    for key, seconds in zip(_keys(two), (two["end_s"] - two["start_s"]).tolist(), strict=True):
+        times.setdefault(key, []).append(seconds)
+    found = []
+    for key in _keys(execution.result.steps):
+        left = times.get(key)
+        found.append(left.pop(0) if left else np.nan)
+    return np.array(found)
+
+
+def _keys(steps: dict[str, F8]) -> list[tuple[int, ...]]:
+    """What each step holds: replica, prompt tokens, decodes, KV blocks."""
+    columns = [steps[name].astype(np.int64).tolist() for name in COMPOSITION[:4]]
+    return list(zip(*columns, strict=True))
 
 
 def errors_of(label: str, steps: Steps, rows: NDArray[np.bool_]) -> StepErrors:
@@ -144,7 +157,7 @@ def errors_of(label: str, steps: Steps, rows: NDArray[np.bool_]) -> StepErrors:
         bias=_median(error[known]),
         share=float(steps.measured_s[rows].sum() / steps.measured_s.sum()),
         inside=float(inside[rows].mean()),
-        noise=_median(noise),
+        noise=_median(noise[np.isfinite(noise)]),
     )
 
 
