@@ -206,7 +206,7 @@ def _states_load(asked: Scenario) -> bool:
 
 
 def _workload(plan: Plan, asked: Scenario, measurement: Measurement) -> Any:
-    """The flags' workload; the measurement's own lengths under the flags' load where it has them and they state none."""
+    """The flags' workload; the measurement's own lengths under the flags' load where they state none."""
     from dataclasses import replace
 
     import numpy as np

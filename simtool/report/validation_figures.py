@@ -120,7 +120,7 @@ def _step_words(steps: Steps, rows: NDArray[np.intp]) -> list[str]:
 
 def groups_figure(steps: Steps, labels: Sequence[str], members: Sequence[NDArray[np.bool_]]) -> go.Figure:
     """Signed errors of each group of steps: box from quartile to quartile, whiskers at p5 and p95."""
-    figure = go.Figure(layout=layout(max(260, 34 * len(labels) + 110), showlegend=False))
+    figure = go.Figure(layout=layout(430, showlegend=False, margin=ROOM_ABOVE))
     for label, rows in reversed(list(zip(labels, members, strict=True))):
         ends = 100 * np.quantile(steps.error[rows], (0.05, 0.25, 0.5, 0.75, 0.95))
         colour = dict(KINDS).get(label, ACCENT)
@@ -163,6 +163,7 @@ def waterfall_figure(found: Attribution) -> go.Figure:
     shown = [term for term in terms if abs(term.e2e_s) >= least]
     factor, unit = (1e3, "ms") if found.measured_e2e_s < 1 else (1.0, "s")
     left = sum(term.e2e_s for term in terms if abs(term.e2e_s) < least)
+    left = left if abs(left) > 1e-6 * abs(found.measured_e2e_s) else 0.0
     names = ["predicted", *map(term_words, shown), *(["all others"] if left else [])]
     steps = [*(term.e2e_s for term in shown), *([left] if left else [])]
     colours = [SLATE, *map(_term_colour, shown), *([FAINT] if left else [])]
@@ -185,7 +186,8 @@ def waterfall_figure(found: Attribution) -> go.Figure:
     span = max(b + max(h, 0.0) for b, h in zip(bases, heights, strict=True)) - low
     floor = max(0.0, low - 0.35 * span) if low > 2 * span else 0.0
     figure.update_xaxes(axis("", showgrid=False))
-    figure.update_yaxes(axis(f"mean end-to-end latency, {unit}", range=[factor * floor, factor * (low + 1.15 * span)]))
+    cut = " (axis cut)" if floor else ""
+    figure.update_yaxes(axis(f"mean end-to-end latency, {unit}{cut}", range=[factor * floor, factor * (low + 1.15 * span)]))
     return figure
 
 

@@ -6,7 +6,7 @@ import math
 from html import escape
 
 from simtool.report.card import Card
-from simtool.report.validation_rows import metric_words, share, signed
+from simtool.report.validation_rows import metric_words, share, signed, term_words
 from simtool.report.wording import devices_phrase, plan_phrase
 from simtool.validation import MetricRow, Term, Validation
 
@@ -53,10 +53,9 @@ def blame(validation: Validation) -> str:
     if abs(part) < _NONE:
         return "No part of a step is off by more than half a percent of the end-to-end latency."
     less = "less" if part > 0 else "more"
-    name = worst.name.replace("_", " ")
     if worst.kind == "schedule":
         return f"The most is due to another schedule than the measured one: {signed(part)} of the end-to-end latency."
-    return f"Most is due to {name}: predicted {less} than measured by {share(abs(part))} of the end-to-end latency."
+    return f"Most is due to {term_words(worst)}: predicted {less} than measured by {share(abs(part))} of the end-to-end latency."
 
 
 def title(validation: Validation) -> str:
@@ -69,7 +68,10 @@ def headline(validation: Validation) -> str:
     """The answer as one HTML sentence."""
     model = validation.plan.model.removesuffix("/config.json").rsplit("/", 1)[-1]
     what = f"<em>{escape(model)}</em> on {escape(devices_phrase(validation.plan.cluster))}"
-    return f"{what}. {escape(verdict(validation))}"
+    if validation.divergence:
+        return f"{what}: the simulated schedule is not the measured one."
+    worst = max(headlines(validation) or validation.metrics, key=lambda row: abs(row.error))
+    return f"{what} is predicted within {share(abs(worst.error))} of the measured run ({metric_words(worst.key)})."
 
 
 def lead(validation: Validation) -> str:
@@ -78,7 +80,7 @@ def lead(validation: Validation) -> str:
     schedule = escape(schedule_words(validation))
     if validation.divergence:
         schedule = f'<span class="problem">{schedule}</span>'
-    return " ".join(part for part in (told, schedule, escape(blame(validation))) if part)
+    return " ".join(part for part in (told, escape(verdict(validation)), schedule, escape(blame(validation))) if part)
 
 
 def cards(validation: Validation) -> list[Card]:

@@ -39,7 +39,7 @@ def timelines_figure(predicted: Result, measured: Result) -> go.Figure | None:
             x=x, y=y, mode="lines", name=f"requests in flight, {name}", row=last, col=1,
             line={"color": colour, "width": 1.8, "shape": "hv"}, hovertemplate="%{y} at %{x:.4g} s<extra></extra>",
         )  # fmt: skip
-    figure.update_yaxes(axis("requests in flight", rangemode="tozero", nticks=5), row=last, col=1)
+    figure.update_yaxes(axis("in flight", rangemode="tozero", nticks=5), row=last, col=1)
     figure.update_xaxes(axis(""))
     figure.update_xaxes(title={"text": "time, s"}, row=last, col=1)
     figure.update_layout(layout(230 + (2 * (40 + 26 * min(lanes, 8)) + 60 if stepped else 120)))
