@@ -187,7 +187,9 @@ def waterfall_figure(found: Attribution) -> go.Figure:
     floor = max(0.0, low - 0.35 * span) if low > 2 * span else 0.0
     figure.update_xaxes(axis("", showgrid=False))
     cut = " (axis cut)" if floor else ""
-    figure.update_yaxes(axis(f"mean end-to-end latency, {unit}{cut}", range=[factor * floor, factor * (low + 1.15 * span)]))
+    figure.update_yaxes(
+        axis(f"mean end-to-end latency, {unit}{cut}", range=[factor * floor, factor * (low + 1.15 * span)])
+    )
     return figure
 
 

@@ -44,18 +44,21 @@ def schedule_words(validation: Validation) -> str:
 
 
 def blame(validation: Validation) -> str:
-    """The largest part of the error, in words; "" without an attribution."""
+    """The largest part of the steps' error, and what another schedule adds, in words; "" without an attribution."""
     found = validation.attribution
-    if found is None or not found.terms:
+    if found is None:
         return ""
-    worst: Term = max(found.terms, key=lambda term: abs(term.e2e_s))
+    other = sum(term.e2e_s for term in found.terms if term.kind == "schedule") / found.measured_e2e_s
+    worst: Term = max((t for t in found.terms if t.kind != "schedule"), key=lambda term: abs(term.e2e_s))
     part = worst.e2e_s / found.measured_e2e_s
-    if abs(part) < _NONE:
-        return "No part of a step is off by more than half a percent of the end-to-end latency."
-    less = "less" if part > 0 else "more"
-    if worst.kind == "schedule":
-        return f"The most is due to another schedule than the measured one: {signed(part)} of the end-to-end latency."
-    return f"Most is due to {term_words(worst)}: predicted {less} than measured by {share(abs(part))} of the end-to-end latency."
+    told = "No part of a step is off by more than half a percent of the end-to-end latency"
+    if abs(part) >= _NONE:
+        less = "less" if part > 0 else "more"
+        told = f"In the steps {term_words(worst)} is off most: predicted {less} than measured by {share(abs(part))} of the "
+        told += "end-to-end latency"
+    if abs(other) < _NONE:
+        return f"{told}."
+    return f"{told}; {signed(other)} is that requests met other batches than predicted."
 
 
 def title(validation: Validation) -> str:

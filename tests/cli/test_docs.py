@@ -24,12 +24,21 @@ COMMAND_FLAGS = {
     ),
     *("--model", "--over", "--format", "--version"),
     *("--budget", "--device", "--families", "--models", "--library"),
+    *("--measured", "--again", "--calibrate", "--plans", "--noise", "--gate", "--on", "--layers"),
 }
 VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/tutorial.md", "docs/how-to.md", "docs/calibration.md", "examples/README.md"]
+    "name",
+    [
+        "README.md",
+        "docs/tutorial.md",
+        "docs/how-to.md",
+        "docs/calibration.md",
+        "docs/validate.md",
+        "examples/README.md",
+    ],
 )
 def test_every_flag_in_the_documents_exists(name):
     known = {
@@ -44,7 +53,7 @@ def test_every_flag_in_the_documents_exists(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/tutorial.md", "docs/how-to.md", "docs/design.md", "CONTRIBUTING.md"]
+    "name", ["README.md", "docs/tutorial.md", "docs/how-to.md", "docs/design.md", "docs/validate.md", "CONTRIBUTING.md"]
 )
 def test_every_linked_file_exists(name):
     folder = (ROOT / name).parent

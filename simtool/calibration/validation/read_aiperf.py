@@ -78,5 +78,8 @@ def _count(record: Mapping[str, Any], tag: str) -> object:
 
 def _concurrency(summary: Mapping[str, Any]) -> int:
     """The run's concurrency, where it is a closed loop and the file says so."""
-    load = part(summary, "input_config", "loadgen")
+    settings = part(summary, "input_config")
+    phases = [phase for phase in settings.get("phases") or () if isinstance(phase, Mapping)]
+    closed = [phase for phase in phases if phase.get("type") == "concurrency" and phase.get("name") != "warmup"]
+    load = closed[-1] if closed else part(settings, "loadgen")  # loadgen: AIPerf before 0.10
     return 0 if load.get("request_rate") else int(np.nan_to_num(finite(load.get("concurrency"))))
