@@ -68,5 +68,5 @@ def write_validation(validation: Validation, folder: Path) -> None:
         for family, (measured_s, priced_s) in steps.families.items():
             columns |= {f"{family}_measured_s": measured_s, f"{family}_priced_s": priced_s}
         saved["columns"] = columns
-    (folder / "validation.json").write_text(json_text(saved), encoding="utf-8")
+    (folder / "validation.json").write_text(json_text(saved, indent=None), encoding="utf-8")
     (folder / "validation.html").write_text(validation_page(validation), encoding="utf-8")

@@ -54,8 +54,8 @@ def blame(validation: Validation) -> str:
     told = "No part of a step is off by more than half a percent of the end-to-end latency"
     if abs(part) >= _NONE:
         less = "less" if part > 0 else "more"
-        told = f"In the steps {term_words(worst)} is off most: predicted {less} than measured by {share(abs(part))} of the "
-        told += "end-to-end latency"
+        off = f"predicted {less} than measured by {share(abs(part))} of the end-to-end latency"
+        told = f"In the steps {term_words(worst)} is off most: {off}"
     if abs(other) < _NONE:
         return f"{told}."
     return f"{told}; {signed(other)} is that requests met other batches than predicted."
