@@ -1,0 +1,54 @@
+"""What the executor leaves behind is replayed step for step, from memory and from its files."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from simtool.calibration.executor.execution_file import save_execution
+from simtool.calibration.executor.job import make_job
+from simtool.calibration.executor.run_job import HostClock, run_job
+from simtool.calibration.validation.reading import of_execution, read_measurement
+from simtool.calibration.validation.validate import plan_for, validate
+from simtool.files import output_folder
+from simtool.plan import KvPolicy, Parallel
+from tests.calibration.executor.fake_runner import FakeRunner
+from tests.calibration.executor.test_run_job import plan
+from tests.calibration.executor.test_sequences import shared_workload
+
+KINDS = {
+    "two replicas": {},
+    "least outstanding": {"router": "least_outstanding"},
+    "prefix caching": {"pool": {"kv": KvPolicy(num_gpu_blocks=60, prefix_caching=True)}},
+    "prefill first": {"scheduling": "prefill_first"},
+    "pipeline": {"pool": {"parallel": Parallel(pp=2), "replicas": 1}},
+}
+
+
+def ran(router="round_robin", pool=None, rate=400.0, **scheduler):
+    """Steps whose time depends on their batch and on nothing that the tables know."""
+    rng = np.random.default_rng(0)
+    asked = plan(**scheduler)
+    asked = replace(asked, router=router, pools=tuple(replace(one, **(pool or {})) for one in asked.pools))
+    job = make_job(asked, shared_workload(3, 40, rate=rate), device="cpu", layers=4)
+
+    def seconds_of(batches):
+        return 1e-3 + 1e-4 * sum(len(batch.decodes) for batch in batches) + 1e-4 * rng.random()
+
+    runners = [FakeRunner(spec.dp, spec.num_blocks, spec.block_size, seconds_of) for spec in job.engines]
+    return run_job(job, runners, seed=5, clock=HostClock(read=lambda: 0.0), environment={"device": "none"})
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("rate", [400.0, float("inf")])
+def test_the_schedule_is_the_recorded_one(kind, rate, tmp_path):
+    execution = ran(rate=rate, **KINDS[kind])
+    with output_folder(tmp_path / "run") as building:
+        save_execution(execution, building)
+    for measurement in (of_execution(execution, "run"), read_measurement(tmp_path / "run")):
+        found = validate(plan_for(measurement, None), measurement, measurement.workload)
+        assert found.divergence == ""
+        told = found.attribution
+        whole = told.measured_e2e_s - told.predicted_e2e_s
+        assert sum(term.e2e_s for term in told.terms) == pytest.approx(whole, rel=1e-9)
+        assert "not in the steps" not in [term.name for term in told.terms]
