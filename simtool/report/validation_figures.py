@@ -13,7 +13,7 @@ from simtool.metrics import Result, request_latencies
 from simtool.report.calibration_figures import CORNER, LOG_TIME, ROOM_ABOVE
 from simtool.report.calibration_wording import family_colour
 from simtool.report.style import ACCENT, FAINT, SLATE, WARM, axis, layout
-from simtool.report.validation_rows import metric_value, metric_words, signed, term_words
+from simtool.report.validation_rows import metric_unit, metric_value, metric_words, signed, term_words
 from simtool.report.wording import duration
 from simtool.validation import Attribution, MetricRow, PlanOrder, Steps, Term
 
@@ -204,12 +204,14 @@ def order_figure(order: PlanOrder) -> go.Figure:
     figure = go.Figure(layout=layout(400, showlegend=False, margin=ROOM_ABOVE))
     _diagonal(figure, ends)
     figure.add_scatter(
-        x=order.measured, y=order.predicted, mode="markers+text", text=order.names, textposition="top center",
+        x=order.measured, y=order.predicted, mode="markers+text", text=order.names,
+        textposition=[("top center", "bottom center")[rank % 2] for rank in np.argsort(np.argsort(order.measured))],
         marker={"color": ACCENT, "size": 10}, cliponaxis=False,
         error_x={"type": "percent", "value": 100 * order.noise, "visible": order.noise > 0, "color": FAINT},
         hovertemplate="<b>%{text}</b><br>measured %{x:.4g}, predicted %{y:.4g}<extra></extra>",
     )  # fmt: skip
-    words = metric_words(order.metric)
+    unit = metric_unit(order.metric)
+    words = f"{metric_words(order.metric)}{f', {unit}' if unit else ''}"
     figure.update_xaxes(axis(f"measured {words}", range=ends.tolist()))
     figure.update_yaxes(axis(f"predicted {words}", range=ends.tolist()))
     return figure

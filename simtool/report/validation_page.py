@@ -130,7 +130,10 @@ def _timelines(validation: Validation, figures: dict[str, str]) -> str:
     figure = timelines_figure(validation.predicted, validation.measured)
     if figure is None:
         return ""
-    say = "The simulated run on its own clock above the measured one. Drag to zoom in; double-click to go back."
+    what = (
+        "Requests in flight in both runs." if validation.steps is None else "The simulated run above the measured one."
+    )
+    say = f"{what} The simulated one is on its own clock. Drag to zoom in; double-click to go back."
     return section("Timelines", say, panel(plot(figure, "timelines", figures)))
 
 
@@ -157,7 +160,7 @@ def _attribution(validation: Validation, figures: dict[str, str]) -> str:
 
 def _demands(validation: Validation, _: dict[str, str]) -> str:
     items = "".join(f"<li>{escape(gate_words(gate))}</li>" for gate in validation.gates)
-    say = "An error passes up to 25%, or up to three times the noise of the measurement where that is more."
+    say = "An error passes up to its limit, which is three times the noise of the measurement where that is more."
     fit = panel(f"<p>{escape(host_words(validation.host_fit))}</p>", "The host, fitted") if validation.host_fit else ""
     return section("Demands", say, f'<ul class="plain">{items}</ul>{fit}')
 

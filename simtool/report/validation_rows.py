@@ -32,6 +32,11 @@ def metric_words(key: str) -> str:
     return f"{kind} {_NAMES[name]}" if name in _NAMES else key.replace("_", " ")
 
 
+def metric_unit(key: str) -> str:
+    """As the key has it; "" for shares and counts."""
+    return "ms" if key.endswith("_ms") else _RATES[key][1] if key in _RATES else ""
+
+
 def metric_value(key: str, value: float) -> str:
     """With its unit."""
     if key.endswith("_ms"):

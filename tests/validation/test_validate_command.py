@@ -10,6 +10,7 @@ from simtool.calibration.executor.execution_file import save_execution
 from simtool.cli import run
 from simtool.cli_validate import join_words
 from simtool.files import output_folder
+from tests.hardware.own_profile import write_small
 from tests.shared_data import SHARED, needs_shared
 from tests.validation import results
 from tests.validation.executions import Truth, execute, small_plan, small_workload
@@ -115,6 +116,19 @@ def test_words_after_measured_belong_to_it():
     assert join_words(words) == ["validate", "--plans", "p", "q", "--measured", "a", "--measured", "b", "--json"]
     assert join_words(["validate", "--measured", "a", "p"]) == ["validate", "--measured", "a", "p"]
     assert join_words([]) == []
+
+
+def test_fitted_host_times_land_in_the_own_profile(capsys, runs, tmp_path):
+    write_small(tmp_path / "own.json")
+    asked = ["--measured", runs["a"], "--json", "--profile"]
+    before = told(capsys, *asked, tmp_path / "own.json", "--calibrate", "--out", tmp_path / "out")
+    assert "profile with these host times: own.json" in before.err
+    fitted = json.loads(before.out)["host_fit"]
+    profile = json.loads((tmp_path / "out" / "own.json").read_text())
+    kept = {row["name"]: row["seconds"] for row in profile["host"]}
+    assert kept["step_base"] == pytest.approx(fitted["base_s"], rel=1e-3)
+    after = json.loads(told(capsys, *asked, tmp_path / "out" / "own.json").out)
+    assert after["steps"][0]["median"] < json.loads(before.out)["steps"][0]["median"]
 
 
 def test_plans_and_measurements_must_pair(capsys, runs):
