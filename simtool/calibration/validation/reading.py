@@ -9,6 +9,7 @@ from typing import Any
 
 from simtool.calibration.executor.execution import Execution
 from simtool.calibration.executor.execution_file import load_execution
+from simtool.calibration.validation.execution_check import check_execution
 from simtool.calibration.validation.fields import json_objects
 from simtool.calibration.validation.measurement import Measurement
 from simtool.calibration.validation.read_aiperf import read_records, read_summary
@@ -38,7 +39,8 @@ def read_measurement(path: str | Path) -> Measurement:
 
 
 def of_execution(execution: Execution, source: str) -> Measurement:
-    """A run of our own executor. Raises InputError where nothing finished."""
+    """A run of our own executor. Raises InputError where nothing finished, or what it left is no run."""
+    check_execution(execution, source)
     metrics = serving_metrics(execution.result)
     if not metrics["completed"]:
         raise InputError(source, "completed no request", "a run in which every request failed cannot be compared")

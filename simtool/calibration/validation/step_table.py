@@ -11,8 +11,6 @@ from simtool.calibration.executor.execution import Execution
 from simtool.calibration.validation.families import family_seconds, sampled_steps
 from simtool.calibration.validation.predicting import Priced, with_tables, without_host
 from simtool.calibration.validation.replay import COMPOSITION, Replay, replay
-from simtool.errors import InputError
-from simtool.simulator import state as st
 from simtool.validation import StepErrors, Steps
 
 F8 = NDArray[np.float64]
@@ -23,12 +21,8 @@ _NOT_FAMILIES = ("start_s", "end_s", "host_s")
 
 
 def compare_steps(priced: Priced, execution: Execution, again: Execution | None = None) -> tuple[Steps, Replay]:
-    """Price the batches that the replayed scheduler composes. Where the replay diverges they are others.
-
-    Raises InputError for an execution without steps, or with times that are no times.
-    """
+    """Price the batches that the replayed scheduler composes. Where the replay diverges they are others."""
     recorded = execution.result.steps
-    _check(execution)
     router = priced.plan.router
     nominal = replay(priced.engines, execution.workload, router, recorded)
     lower, upper, device = (
@@ -55,25 +49,6 @@ def compare_steps(priced: Priced, execution: Execution, again: Execution | None 
         again_s=_again(execution, again),
     )
     return steps, nominal
-
-
-def _check(execution: Execution) -> None:
-    recorded = execution.result.steps
-    missing = [name for name in (*COMPOSITION, "start_s", "end_s") if name not in recorded]
-    if missing or not len(recorded["start_s"]):
-        rule = f"keeps no steps ({missing[0]} is missing)" if missing else "has no steps"
-        raise InputError("the execution", rule, "give the folder that `simtool execute --out` wrote")
-    for name, column in recorded.items():
-        if name not in st.RECORD_FIELDS:
-            continue
-        if len(column) != len(recorded["start_s"]):
-            raise InputError("the execution", f"its step columns have different lengths ({name})", "it may be damaged")
-        bad = np.flatnonzero(~np.isfinite(column))
-        if len(bad):
-            raise InputError("the execution", f"step {bad[0]} has {name} = {column[bad[0]]}", "it may be damaged")
-    short = np.flatnonzero(recorded["end_s"] <= recorded["start_s"])
-    if len(short):
-        raise InputError("the execution", f"step {short[0]} ends before it starts", "it may be damaged")
 
 
 def _families(priced: Priced, execution: Execution, nominal: Replay) -> dict[str, tuple[F8, F8]]:
@@ -124,7 +99,6 @@ def _again(execution: Execution, again: Execution | None) -> F8:
     """Each step's time in the second run: of the step of the same composition, the n-th for the n-th; NaN without."""
     if again is None:
         return np.empty(0)
-    _check(again)
     two = again.result.steps
     times: dict[tuple[int, ...], list[float]] = {}
     for key, seconds in zip(_keys(two), (two["end_s"] - two["start_s"]).tolist(), strict=True):

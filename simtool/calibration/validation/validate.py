@@ -53,7 +53,7 @@ def validate(
         predicted=prediction.result,
         measured=measurement.result,
         aligned=aligned,
-        notes=measurement.notes,
+        notes=(*measurement.notes, *_refusals(measurement, prediction)),
     )
     if execution is not None:
         found = _with_steps(found, priced, prediction, execution, again, calibrate)
@@ -91,6 +91,14 @@ def _with_steps(
         host_fit=fit_host(steps, priced.host, hidden=hidden, between_s=_between(held, serial)) if calibrate else None,
         environment=execution.environment,
     )
+
+
+def _refusals(measurement: Measurement, prediction: Prediction) -> tuple[str, ...]:
+    """A remark where the prediction completes more or fewer requests than were measured."""
+    measured, ours = (int(one.get("completed", 0)) for one in (measurement.metrics, prediction.metrics))
+    if measurement.result is None or measured == ours:
+        return ()
+    return (f"{measured:,} requests were completed when measured and {ours:,} in the prediction",)
 
 
 def _between(held: HeldSchedule, serial: bool) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
