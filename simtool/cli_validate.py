@@ -13,8 +13,6 @@ from simtool.cli_options import ENGINE, QUESTION, WORKLOAD, Json, ScenarioFile, 
 from simtool.cli_simulate import ModelOption
 
 if TYPE_CHECKING:
-    from simtool.calibration.validation.measurement import Measurement
-    from simtool.plan import Plan
     from simtool.scenario import Scenario
     from simtool.validation import PlanOrder, Validation
 
@@ -154,13 +152,12 @@ def _one(
     from simtool.calibration.validation.gates import FLOOR
     from simtool.calibration.validation.reading import read_measurement
     from simtool.calibration.validation.validate import plan_for, validate
+    from simtool.cli_measured import executed_here, plan_asked, workload_asked
     from simtool.terminal import note, progress
 
-    measurement = read_measurement(measured) if measured else _executed(plan_file, asked, *request)
-    plan = plan_for(measurement, _plan(plan_file, asked, measurement))
-    workload = measurement.workload
-    if workload is None or (measurement.execution is None and _states_load(asked)):
-        workload = _workload(plan, asked, measurement)
+    measurement = read_measurement(measured) if measured else executed_here(plan_file, asked, *request)
+    plan = plan_for(measurement, plan_asked(plan_file, asked, measurement))
+    workload = workload_asked(plan, asked, measurement)
     with progress("predicting"):
         found = validate(
             plan,
@@ -175,71 +172,6 @@ def _one(
 
         note(f"profile with these host times: {write_host_times(plan, found.host_fit, building).name}")
     return found
-
-
-def _plan(plan_file: Path | None, asked: Scenario, measurement: Measurement) -> Plan | None:
-    """The plan that files and flags state, with what the measurement says of its engine; None: they state none."""
-    from simtool.asking import adjusted, plan_of
-    from simtool.errors import InputError
-    from simtool.plan_file import load_plan
-
-    if plan_file is not None:
-        return adjusted(load_plan(plan_file), asked)
-    if measurement.execution is not None:
-        for name in asked.model_fields_set & {"model", "devices", "engine"}:
-            raise InputError(name, f"{measurement.source} states the plan that it ran", "leave it out")
-        return adjusted(measurement.execution.plan, asked) if asked.model_fields_set & _PRICING else None
-    if not asked.model_fields_set & {"model", "devices"}:
-        return None
-    engine = asked.engine
-    stated = {key: value for key, value in measurement.engine.items() if key not in engine.model_fields_set}
-    merged = type(engine).model_validate({**engine.model_dump(exclude_unset=True), **stated})
-    return plan_of(asked.model_copy(update={"engine": merged}))
-
-
-_PRICING = {"profiles", "kernel_library"}
-
-
-def _states_load(asked: Scenario) -> bool:
-    """Whether flags say how requests come, which a benchmark's file then does not."""
-    return bool(asked.workload.model_fields_set & {"request_rate", "max_concurrency", "trace", "burstiness"})
-
-
-def _workload(plan: Plan, asked: Scenario, measurement: Measurement) -> Any:
-    """The flags' workload; the measurement's own lengths under the flags' load where they state none."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from simtool.asking import workload_for
-    from simtool.traces import arrivals
-    from simtool.workload import make_workload
-
-    section = asked.workload
-    lengths = {"trace", "num_prompts", "input_len", "output_len", "prefix_len", "turns"}
-    result = measurement.result
-    if result is None or section.model_fields_set & lengths:
-        return workload_for(plan, asked)
-    rate = float("inf") if section.request_rate is None else section.request_rate
-    rng = np.random.default_rng(section.seed)
-    arrival_s = arrivals(len(result.sent_s), rate, section.burstiness, rng)
-    made = make_workload(arrival_s, result.input_tokens, result.output_tokens, source=measurement.source)
-    return replace(made, max_concurrency=section.max_concurrency)
-
-
-def _executed(plan_file: Path | None, asked: Scenario, device: str, layers: int) -> Measurement:
-    """The plan, run on this machine."""
-    from simtool.asking import workload_for
-    from simtool.calibration.executor.request import ExecuteRequest
-    from simtool.calibration.validation.executing import executed
-    from simtool.calibration.validation.reading import of_execution
-    from simtool.cli_simulate import plan_to_run
-    from simtool.terminal import progress
-
-    plan = plan_to_run(plan_file, asked)
-    request = ExecuteRequest(device=device, layers=layers)  # type: ignore[arg-type]
-    with progress("executing"):
-        return of_execution(executed(plan, workload_for(plan, asked), request), "this machine")
 
 
 def _order(
