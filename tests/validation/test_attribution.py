@@ -13,6 +13,7 @@ from simtool.calibration.validation.order import order_of
 from simtool.calibration.validation.reading import of_execution
 from simtool.calibration.validation.validate import plan_for, validate
 from simtool.errors import InputError
+from simtool.traces import Sessions, synthesise, with_warmup
 from tests.validation.executions import Truth, execute, small_plan, small_workload
 
 TRUTH = Truth(factors={"gemm": 1.3, "attention_decode": 0.5}, host_s=3e-3, per_request_s=1e-4)
@@ -178,6 +179,24 @@ def test_tiny_runs_are_compared(requests):
     assert sum(term.e2e_s for term in found.attribution.terms) == pytest.approx(whole, rel=1e-9)
     with pytest.raises(InputError, match="needs 40 steps"):
         validate(execution.plan, of_execution(execution, "run"), execution.workload, calibrate=True)
+
+
+def sessions():
+    rng = np.random.default_rng(0)
+    turns = Sessions(turns=3, think_s=0.05)
+    return synthesise(
+        num_requests=20, input_len="100", output_len="10", rng=rng, request_rate=20.0, sessions=turns
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("load", [with_warmup(small_workload(20, rate=50.0), requests=5), sessions()])
+def test_warm_up_and_sessions_add_up_too(load):
+    found = validated(execute(TRUTH, workload=load))
+    assert found.divergence == ""
+    told = found.attribution
+    whole = told.measured_e2e_s - told.predicted_e2e_s
+    assert sum(term.e2e_s for term in told.terms) == pytest.approx(whole, rel=1e-9)
+    assert "not in the steps" not in [term.name for term in told.terms]
 
 
 def test_replicas_are_replayed_each():
