@@ -17,7 +17,18 @@ from typing import Annotated
 
 import typer
 
-from simtool import cli_calibrate, cli_catalogue, cli_compile, cli_explain, cli_plan, cli_simulate, cli_sweep, cli_trace
+from simtool import (
+    cli_calibrate,
+    cli_catalogue,
+    cli_compile,
+    cli_execute,
+    cli_explain,
+    cli_plan,
+    cli_simulate,
+    cli_sweep,
+    cli_trace,
+    cli_validate,
+)
 from simtool.cli_options import join_slo_words
 from simtool.errors import InfeasibleError, InputError, SimtoolError
 from simtool.terminal import note, print_error, print_text
@@ -38,6 +49,8 @@ app.command("plan")(cli_plan.plan)
 app.command("simulate")(cli_simulate.simulate)
 app.command("sweep")(cli_sweep.sweep)
 app.command("explain")(cli_explain.explain)
+app.command("execute")(cli_execute.execute)
+app.command("validate")(cli_validate.validate)
 app.add_typer(cli_trace.app, name="trace")
 app.add_typer(cli_calibrate.app, name="calibrate")
 app.command("models")(cli_catalogue.models)
@@ -66,7 +79,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. The one place where errors become text."""
     try:
-        code = app(args=join_slo_words(arguments), prog_name="simtool", standalone_mode=False)
+        code = app(args=cli_validate.join_words(join_slo_words(arguments)), prog_name="simtool", standalone_mode=False)
         if code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code
             raise KeyboardInterrupt
         sys.stdout.flush()

@@ -11,13 +11,25 @@ ROOT = Path(__file__).resolve().parents[1] / "simtool"
 # A module may import its own layer and the layers before it.
 LAYERS = (
     {"errors", "units", "json_text"},
-    {"files", "workload", "plan", "metrics", "slo_text", "vllm_text", "measured", "summaries", "models", "traces"},
+    {
+        "files",
+        "workload",
+        "plan",
+        "metrics",
+        "slo_text",
+        "vllm_text",
+        "measured",
+        "summaries",
+        "models",
+        "traces",
+        "validation",
+    },
     {"hardware"},
     {"simulator"},
     {"planners"},
     {"plan_file", "scenario", "explaining", "run", "sweep", "asking", "choosing", "timeline", "azure_file"},
     {"report"},
-    {"outputs", "terminal"},
+    {"outputs", "terminal", "validation_output"},
     {
         "cli",
         "cli_calibrate",
@@ -30,6 +42,9 @@ LAYERS = (
         "cli_explain",
         "cli_trace",
         "cli_catalogue",
+        "cli_execute",
+        "cli_measured",
+        "cli_validate",
     },
 )
 HOMES = {
@@ -47,6 +62,8 @@ HOMES = {
         "cli_explain",
         "cli_trace",
         "cli_catalogue",
+        "cli_execute",
+        "cli_validate",
     },
 }
 HEAVY = ("torch", "ortools", "scipy", "plotly", "numba", "simpy", "numpy", "pandas")
@@ -92,7 +109,12 @@ def test_imports_point_one_way(path):
         if own == "calibration":
             assert parts[1] not in ("planners", "report", "cli"), f"{path} imports {name}"
         else:
-            assert parts[1] != "calibration" or own == "cli_calibrate", f"{path} imports {name}"
+            assert parts[1] != "calibration" or own in (
+                "cli_calibrate",
+                "cli_execute",
+                "cli_measured",
+                "cli_validate",
+            ), f"{path} imports {name}"
             assert parts[1] == "calibration" or rank(parts[1]) <= rank(own), f"{path} imports {name}"
 
 
@@ -111,7 +133,9 @@ def loaded_after(statement: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("command", ["", "plan", "simulate", "trace synth", "calibrate", "calibrate import"])
+@pytest.mark.parametrize(
+    "command", ["", "plan", "simulate", "trace synth", "calibrate", "calibrate import", "validate"]
+)
 def test_help_loads_nothing_heavy(command):
     loaded = loaded_after(f"from simtool.cli import run\nassert run({[*command.split(), '--help']!r}) == 0")
     assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtool.calibration.executor.execution import Execution
 from simtool.calibration.executor.job import Job, make_job
+from simtool.calibration.executor.options import ExecutorOptions
 from simtool.calibration.executor.request import ExecuteRequest
 from simtool.errors import InputError
-from simtool.plan import Plan
+from simtool.plan import Plan, Pool
+from simtool.simulator.grids import capture_sizes
 from simtool.workload import Workload
 
 if TYPE_CHECKING:
@@ -69,19 +72,40 @@ def run_here(
     job: Job, request: ExecuteRequest, *, device: str, environment: dict[str, str | float], trace: Path | None = None
 ) -> Execution:
     """Build the replicas' runners, run the job, and end every process that was started, come what may."""
+    from simtool.calibration.executor.replicas import replicas_on
     from simtool.calibration.executor.run_job import run_job
+    from simtool.calibration.executor.starting import start_runner
 
-    runners: list[Runner] = []
+    opened: list[Runner] = []
     try:
-        for index, pool in enumerate(pool for pool in job.plan.pools for _ in range(pool.replicas)):
-            runners.append(_runner(job, index, pool.parallel.devices, request, device))
+        runners: list[Runner] = []
+        for pool in job.plan.pools:
+            blocks = job.engines[len(runners)].num_blocks
+            opened.append(start_runner(job.architecture, pool.parallel, _options(pool, blocks, request, device)))
+            runners += replicas_on(opened[-1], pool.replicas, num_blocks=blocks, lanes=pool.parallel.pp)
         clock = host_clock(device, alone=all(pool.parallel.devices == 1 for pool in job.plan.pools))
+        if request.offload_experts:
+            clock = replace(clock, steady=None)  # a step run twice finds its experts the second time
         with _profiled(trace):
             return run_job(job, runners, seed=request.seed, clock=clock, environment=environment)
     finally:
-        for runner in runners:
+        for runner in opened:
             with suppress(Exception):  # the error that ends the run is the one to tell
                 runner.close()
+
+
+def _options(pool: Pool, num_blocks: int, request: ExecuteRequest, device: str) -> ExecutorOptions:
+    """How the pool's model is executed; all its replicas share one copy of the weights, each has its own KV blocks."""
+    return ExecutorOptions(
+        num_blocks=num_blocks * pool.replicas,
+        block_size=pool.kv.block_size,
+        device="cuda" if device == "cuda" else "cpu",
+        seed=request.seed,
+        dtype=request.dtype,
+        capture_sizes=tuple(capture_sizes(pool.scheduler)) if device == "cuda" else (),
+        offload_cache_experts=request.offload_experts,
+        overlap=request.overlap,
+    )
 
 
 def host_clock(device: str, *, alone: bool) -> HostClock:

@@ -6,13 +6,16 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from simtool.calibration.executor.batch import StepBatch, StepOutcome
-from simtool.calibration.executor.runner import Runner
 from simtool.calibration.executor.sequences import Sequences
 from simtool.simulator import state as st
 from simtool.simulator.state import State
 from simtool.workload import Workload
+
+if TYPE_CHECKING:
+    from simtool.calibration.executor.runner import Runner
 
 Steady = Callable[[], bool]
 MOST_REPEATS = 3  # of a step that an unsteady machine spoilt
@@ -100,7 +103,7 @@ class RealClock:
         for row, batch, tokens in zip(replica.rows, flight.batches, flight.outcome.tokens, strict=True):
             row.ended(state, batch, tokens)
         replica.bookkeeping_s += self._read() - start
-        host_s = flight.host_s + flight.outcome.host_s
+        host_s = flight.host_s + _host_part(flight.outcome)
         self.steps.append(RunStep(batches=flight.batches, outcome=flight.outcome, host_s=host_s))
 
     def sequences(self) -> Iterator[Sequences]:
@@ -119,6 +122,11 @@ class RealClock:
             if self._steady is None or (before and self._steady()):
                 return outcomes[-1]
         return sorted(outcomes, key=lambda outcome: outcome.seconds)[len(outcomes) // 2]
+
+
+def _host_part(outcome: StepOutcome) -> float:
+    """Seconds of a step in which no kernel ran; where kernels are not timed one by one, those before the first."""
+    return outcome.seconds - sum(outcome.family_s.values()) if outcome.family_s else outcome.host_s
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from simtool.calibration.executor.execution import SCHEDULE_COLUMNS, Execution, Schedule
 from simtool.calibration.executor.job import Job
 from simtool.calibration.executor.real_clock import RealClock, RunStep, Steady
-from simtool.calibration.executor.runner import Runner
 from simtool.simulator.routing import ROUTERS
 from simtool.simulator.run import FIRST_RECORDS, result_of
 from simtool.simulator.setup import build_state
 from simtool.simulator.stepped import SteppedCluster
+
+if TYPE_CHECKING:
+    from simtool.calibration.executor.runner import Runner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

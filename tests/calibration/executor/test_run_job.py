@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from simtool.calibration.executor.run_job import HostClock, run_job
 from simtool.calibration.executor.execution_file import load_execution, save_execution
 from simtool.calibration.executor.job import make_job
+from simtool.calibration.executor.run_job import HostClock, run_job
 from simtool.errors import InputError
 from simtool.files import output_folder
 from simtool.plan import KvPolicy, Plan, Pool, Scheduler

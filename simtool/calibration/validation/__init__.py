@@ -1,0 +1,1 @@
+"""Validation: measured runs, ours and other tools', compared with their prediction."""
