@@ -17,7 +17,17 @@ from typing import Annotated
 
 import typer
 
-from simtool import cli_calibrate, cli_catalogue, cli_compile, cli_explain, cli_plan, cli_simulate, cli_sweep, cli_trace
+from simtool import (
+    cli_calibrate,
+    cli_catalogue,
+    cli_compile,
+    cli_emit,
+    cli_explain,
+    cli_plan,
+    cli_simulate,
+    cli_sweep,
+    cli_trace,
+)
 from simtool.cli_options import join_slo_words
 from simtool.errors import InfeasibleError, InputError, SimtoolError
 from simtool.terminal import note, print_error, print_text
@@ -38,6 +48,7 @@ app.command("plan")(cli_plan.plan)
 app.command("simulate")(cli_simulate.simulate)
 app.command("sweep")(cli_sweep.sweep)
 app.command("explain")(cli_explain.explain)
+app.command("emit")(cli_emit.emit)
 app.add_typer(cli_trace.app, name="trace")
 app.add_typer(cli_calibrate.app, name="calibrate")
 app.command("models")(cli_catalogue.models)
