@@ -93,5 +93,5 @@ def _script(subject: Subject, table: OptionTable, blocks: list[str], several: bo
     lines += ["set -euo pipefail", 'here=$(cd "$(dirname "$0")" && pwd)', ""]
     if len(blocks) == 1:
         return "\n".join([*lines, *blocks]) + "\n"
-    lines += ["trap 'kill $(jobs -p) 2>/dev/null' EXIT  # one that ends takes the others with it", ""]
+    lines += ["trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # one that ends takes the others with it", ""]
     return "\n".join([*lines, *(f"{block} &\n" for block in blocks), "wait -n"]) + "\n"

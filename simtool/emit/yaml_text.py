@@ -49,7 +49,10 @@ def _nested(value: Any) -> bool:
 def _scalar(value: Any) -> str:
     if isinstance(value, Mapping | list):
         return "{}" if isinstance(value, Mapping) else "[]"
-    return _string(value) if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return _string(value)
+    text = json.dumps(value)
+    return text if "." in text else text.replace("e", ".0e", 1) if isinstance(value, float) else text  # YAML 1.1
 
 
 def _string(text: str) -> str:
