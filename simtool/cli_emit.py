@@ -10,6 +10,7 @@ import typer
 from simtool.cli_options import ENGINE, WORKLOAD, Json, ScenarioFile, Settings, with_flags
 
 if TYPE_CHECKING:
+    from simtool.emit import Emission
     from simtool.emit.benchmark import Traffic
     from simtool.plan import Plan
     from simtool.scenario import Scenario
@@ -53,9 +54,8 @@ def emit(
     """
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
-    from simtool.emit import Request, emission_text, write_emission
+    from simtool.emit import Request
     from simtool.emit import emit as emit_plan
-    from simtool.terminal import note, print_json, print_text
 
     request = Request(
         target=target,  # type: ignore[arg-type]  # emit() names those that exist
@@ -70,23 +70,26 @@ def emit(
     asked = asked_scenario(scenario, given, settings)
     plan = plan_to_run(plan_file, asked)
     emission = emit_plan(plan, request, _traffic(plan, asked, replay))
-    if check_with_engine:
-        for line in _verdicts(plan, request):
-            note(line)
-    text = "" if out or json else emission_text(emission)
+    _show(emission, _verdicts(plan, request) if check_with_engine else [], out, json)
+    return 0
+
+
+def _show(emission: Emission, verdicts: list[str], out: Path | None, json: bool) -> None:
+    """The files in their folder, or on stdout; remarks on stderr."""
+    from simtool.emit import emission_text, write_emission
+    from simtool.json_text import json_text
+    from simtool.terminal import note, print_json, print_text
+
     if out:
         write_emission(emission, out)
         note(f"wrote {', '.join(emission.files)} to {out}")
     if json:
-        from simtool.json_text import json_text
-
         facts = {"engine": emission.table.engine, "version": emission.table.version, "notes": emission.notes}
         print_json(json_text({**facts, "files": emission.files}))
-    elif text:
-        print_text(text)
-    for line in emission.notes:
+    elif not out:
+        print_text(emission_text(emission))
+    for line in (*verdicts, *emission.notes):
         note(line)
-    return 0
 
 
 def _traffic(plan: Plan, asked: Scenario, replay: bool) -> Traffic | None:

@@ -16,6 +16,8 @@ from simtool.errors import InputError
 from simtool.plan import Pool
 
 _MODES = {"round_robin": "round-robin", "least_outstanding": "least-loaded", "prefix_aware": "kv"}
+# Where a worker tells the router what it has cached: vLLM's does by itself, SGLang's has to be told to (dynamo/sglang).
+_SGLANG_EVENTS = '{"publisher":"zmq","topic":"kv-events","endpoint":"tcp://*:5557"}'
 _IMAGE = "nvcr.io/nvidia/ai-dynamo/{}-runtime:{}"
 
 
@@ -23,6 +25,9 @@ def dynamo_manifest(subject: Subject, table: OptionTable, image: str = "") -> li
     """The documents of manifest.yaml. Raises InputError."""
     if table.engine not in ("vllm", "sglang"):
         raise InputError(table.engine, "simtool writes Dynamo workers of vllm and sglang", "--engine vllm")
+    if subject.plan.router == "prefix_aware" and not all(pool.kv.prefix_caching for pool in subject.plan.pools):
+        rule = "Dynamo's KV router follows what workers cache, and the plan's prefix cache is off"
+        raise InputError("router", rule, "--enable-prefix-caching, or --router round_robin")
     dynamo = load_table("dynamo")
     image = image or _IMAGE.format(table.engine, dynamo.version)
     components = [_frontend(subject, dynamo, image)]
@@ -54,12 +59,16 @@ def _worker(subject: Subject, pool: Pool, number: int, table: OptionTable, image
     model = (
         ["--model", subject.model.replace("$(", "$$(")] if table.engine == "vllm" else []
     )  # SGLang's options name it already
+    events: list[str] = []
+    if table.engine == "sglang" and subject.plan.router == "prefix_aware":
+        table.check(command.program, "--kv-events-config", (_SGLANG_EVENTS,))
+        events = ["--kv-events-config", _SGLANG_EVENTS]
     amount = {"nvidia.com/gpu": str(devices)}
     main: dict[str, Any] = {
         "name": "main",
         "image": image,
         "command": ["python3", "-m", f"dynamo.{table.engine}"],
-        "args": [*model, *command.arguments()],
+        "args": [*model, *command.arguments(), *events],
         "env": [{"name": name, "value": value} for name, value in command.env],
         "envFrom": _secret(),
         "resources": {"limits": amount, "requests": amount},

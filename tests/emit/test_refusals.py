@@ -86,7 +86,10 @@ def test_prefix_routing_needs_a_router_that_has_it():
     refused(aware, "routes by the prompt's prefix")
     refused(aware, "no prefix_aware policy", "kubernetes")
     assert "cache_aware" in emit(aware, Request(target="sglang")).files["launch.sh"]
-    assert "--router-mode" in emit(aware, Request(target="dynamo")).files["manifest.yaml"]
+    made = emit(aware, Request(target="dynamo", engine="sglang"))
+    assert "- kv\n" in made.files["manifest.yaml"]
+    assert "--kv-events-config" in made.files["manifest.yaml"], "SGLang's workers tell what they cache only when asked"
+    refused(with_kv(aware, prefix_caching=False), "the plan's prefix cache is off", "dynamo")
     least = replace(EXAMPLE, router="least_outstanding")
     assert "least_conn;" in emit(least, Request(target="vllm")).files["nginx.conf"]
     refused(least, "it is not least_outstanding", "llm-d")
