@@ -52,12 +52,11 @@ def emit(
 
     Example: simtool emit out/plan.json --target vllm --num-prompts 200 --request-rate 4
     """
+    from simtool import emit as emitting
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
-    from simtool.emit import Request
-    from simtool.emit import emit as emit_plan
 
-    request = Request(
+    request = emitting.Request(
         target=target,  # type: ignore[arg-type]  # emit() names those that exist
         engine=engine,
         engine_version=engine_version,
@@ -67,9 +66,8 @@ def emit(
         bench_client=bench_client,
         bench_version=bench_version,
     )
-    asked = asked_scenario(scenario, given, settings)
-    plan = plan_to_run(plan_file, asked)
-    emission = emit_plan(plan, request, _traffic(plan, asked, replay))
+    plan = plan_to_run(plan_file, asked := asked_scenario(scenario, given, settings))
+    emission = emitting.emit(plan, request, _traffic(plan, asked, replay))
     _show(emission, _verdicts(plan, request) if check_with_engine else [], out, json)
     return 0
 
