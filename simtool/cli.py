@@ -21,6 +21,7 @@ from simtool import (
     cli_calibrate,
     cli_catalogue,
     cli_compile,
+    cli_emit,
     cli_execute,
     cli_explain,
     cli_plan,
@@ -51,6 +52,7 @@ app.command("sweep")(cli_sweep.sweep)
 app.command("explain")(cli_explain.explain)
 app.command("execute")(cli_execute.execute)
 app.command("validate")(cli_validate.validate)
+app.command("emit")(cli_emit.emit)
 app.add_typer(cli_trace.app, name="trace")
 app.add_typer(cli_calibrate.app, name="calibrate")
 app.command("models")(cli_catalogue.models)

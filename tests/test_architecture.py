@@ -28,12 +28,13 @@ LAYERS = (
     {"simulator"},
     {"planners"},
     {"plan_file", "scenario", "explaining", "run", "sweep", "asking", "choosing", "timeline", "azure_file"},
-    {"report"},
+    {"report", "emit"},
     {"outputs", "terminal", "validation_output"},
     {
         "cli",
         "cli_calibrate",
         "cli_compile",
+        "cli_emit",
         "cli_options",
         "cli_plan",
         "cli_front",
@@ -55,6 +56,7 @@ HOMES = {
     "typer": {
         "cli",
         "cli_calibrate",
+        "cli_emit",
         "cli_options",
         "cli_plan",
         "cli_simulate",
@@ -127,6 +129,14 @@ def test_heavy_libraries_stay_in_their_rooms(path):
         assert library not in ("pandas", "sklearn"), f"{path} imports {name}"
 
 
+def test_emit_never_knows_time():
+    names = {name for path in FILES if room(path) == "emit" for name in imported(path) if name.startswith("simtool.")}
+    rooms = {name.split(".")[1] for name in names}
+    assert rooms.isdisjoint({"simulator", "planners", "calibration", "report", "run", "metrics"})
+    hardware = {name for name in names if ".hardware" in name}
+    assert hardware == {"simtool.hardware.cluster"}, "it needs to know what stands in a node, and nothing of its speed"
+
+
 def loaded_after(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint(*sorted(m.split('.')[0] for m in sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -134,7 +144,8 @@ def loaded_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "plan", "simulate", "trace synth", "calibrate", "calibrate import", "validate"]
+    "command",
+    ["", "plan", "simulate", "emit", "execute", "validate", "trace synth", "calibrate", "calibrate import"],
 )
 def test_help_loads_nothing_heavy(command):
     loaded = loaded_after(f"from simtool.cli import run\nassert run({[*command.split(), '--help']!r}) == 0")

@@ -1,0 +1,107 @@
+"""A pool as `sglang.launch_server` options. SGLang counts ranks and limits over all attention ranks of a replica."""
+
+from __future__ import annotations
+
+from simtool.emit.command import Options
+from simtool.emit.option_table import OptionTable
+from simtool.emit.subject import Subject, check_experts, weights_of
+from simtool.errors import InputError
+from simtool.plan import Pool
+
+SERVE = "sglang.launch_server"
+_KV = {"auto": "auto", "bf16": "bfloat16", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
+
+
+def sglang_options(subject: Subject, pool: Pool, table: OptionTable) -> Options:
+    """The options of one replica. Raises InputError."""
+    options = _parallel(subject, pool)
+    options += _weights(subject, table)
+    options += _scheduler(pool, table)
+    options += _graphs(pool, table)
+    options += _cache(pool, table)
+    if subject.served_name != subject.model:
+        options.append(("--served-model-name", (subject.served_name,)))
+    return options
+
+
+def sglang_environment(pool: Pool) -> tuple[tuple[str, str], ...]:
+    """What SGLang takes from the environment alone."""
+    layers = pool.parallel.layers_per_stage
+    return (("SGLANG_PP_LAYER_PARTITION", ",".join(map(str, layers))),) if layers else ()
+
+
+def _parallel(subject: Subject, pool: Pool) -> Options:
+    p = pool.parallel
+    check_experts(subject, pool)
+    if p.dp > 1 and p.pp > 1:
+        raise InputError("dp", "SGLang has no DP attention across pipeline stages", "dp=1 or pp=1, or --target vllm")
+    options: Options = [("--tp-size", (str(p.tp * p.dp),))]  # attention ranks are cut out of its tensor-parallel ones
+    if p.pp > 1:
+        options.append(("--pp-size", (str(p.pp),)))
+    if p.dp > 1:
+        options += [("--dp-size", (str(p.dp),)), ("--enable-dp-attention", ())]
+    if p.ep > 1:
+        options.append(("--ep-size", (str(p.ep),)))
+    return options
+
+
+def _weights(subject: Subject, table: OptionTable) -> Options:
+    weights = weights_of(subject, table.title, quantises=("fp8",))
+    match weights.kind:
+        case "cast":
+            return [("--dtype", (weights.dtype,))]
+        case "quantised on load":
+            return [("--quantization", (weights.dtype,))]
+    return []
+
+
+def _scheduler(pool: Pool, table: OptionTable) -> Options:
+    s, dp = pool.scheduler, pool.parallel.dp
+    if s.scheduling in ("no_chunking", "static"):
+        hint = "--scheduling chunked or prefill_first, or --target vllm or trtllm"
+        raise InputError("scheduling", f"{table.title} has no {s.scheduling} scheduling", hint)
+    options: Options = [
+        ("--max-running-requests", (str(s.max_num_seqs * dp),)),
+        ("--chunked-prefill-size", (str(s.max_num_batched_tokens * dp),)),
+        ("--max-prefill-tokens", (str(s.max_num_batched_tokens),)),
+        ("--schedule-policy", ("fcfs",)),
+    ]
+    if s.scheduling == "chunked":
+        options.append(("--enable-mixed-chunk", ()))
+    if s.policy == "priority":  # a plan's smaller number goes first, SGLang's larger one
+        options += [("--enable-priority-scheduling", ()), ("--schedule-low-priority-values-first", ())]
+    if not s.async_scheduling:
+        options.append(("--disable-overlap-schedule", ()))
+    if s.max_model_len:
+        options.append(("--context-length", (str(s.max_model_len),)))
+    return options
+
+
+def _graphs(pool: Pool, table: OptionTable) -> Options:
+    s = pool.scheduler
+    if not s.cuda_graphs:
+        return [("--disable-cuda-graph", ())]
+    if s.cuda_graph_sizes:  # the prefill graphs got options of their own, and the decode ones a new name
+        name = table.option(SERVE, "--cuda-graph-bs-decode", "--cuda-graph-bs").name
+        return [(name, tuple(map(str, s.cuda_graph_sizes)))]
+    return []
+
+
+def _cache(pool: Pool, table: OptionTable) -> Options:
+    kv = pool.kv
+    if kv.dtype not in _KV or not table.has(SERVE, "--kv-cache-dtype", _KV[kv.dtype]):
+        known = ", ".join(name for name, value in _KV.items() if table.has(SERVE, "--kv-cache-dtype", value))
+        raise InputError("kv.dtype", f"{table.title} stores no {kv.dtype} KV cache", f"one of {known}")
+    if kv.watermark:
+        rule = f"SGLang keeps no share of blocks free (watermark = {kv.watermark})"
+        raise InputError("watermark", rule, "a watermark of 0, or --target vllm")
+    options: Options = [
+        ("--kv-cache-dtype", (_KV[kv.dtype],)),
+        ("--page-size", (str(kv.block_size),)),
+        ("--mem-fraction-static", (str(kv.gpu_memory_utilization),)),
+    ]
+    if kv.num_gpu_blocks:
+        options.append(("--max-total-tokens", (str(kv.num_gpu_blocks * kv.block_size),)))
+    if not kv.prefix_caching:
+        options.append(("--disable-radix-cache", ()))
+    return options
