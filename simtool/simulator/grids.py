@@ -79,9 +79,13 @@ def padded_tokens(max_tokens: int, sizes: tuple[int, ...]) -> Array:
 
 
 def token_grid(max_tokens: int) -> Array:
-    """Token counts to price, 1 … max_tokens: vLLM's capture sizes, then four an octave."""
+    """Token counts to price, 1 … max_tokens: every small one, vLLM's capture sizes, then four an octave.
+
+    Small ones count where no CUDA graph pads them: a CPU's GEMM turns from memory to compute between 8 and 16 rows.
+    """
+    small = [*range(1, 16), *range(16, 32, 2)]
     above = [64 * round(MAX_CAPTURE_TOKENS * 2 ** (step / 4) / 64) for step in range(1, 4 * 24)]
-    points = [*_default_sizes(), *above]
+    points = [*small, *_default_sizes(), *above]
     return _upto(points, max_tokens)
 
 
