@@ -53,9 +53,10 @@ class Emission:
 def emit(plan: Plan, request: Request, traffic: Traffic | None = None) -> Emission:
     """What starts the plan, and with traffic what loads it. Raises InputError for what the target cannot say."""
     table = load_table(*engine_of(request))
-    subject = subject_of(plan, model_path=request.model_path, served_name=request.served_name)
-    files = _launch(subject, table, request)
-    if traffic is not None:
+    loaded = request.model_path or (plan.model if request.target == "torchrun" else "")  # its weights are random
+    subject = subject_of(plan, model_path=loaded, served_name=request.served_name)
+    files = _launch(subject, table, request, traffic)
+    if traffic is not None and request.target != "torchrun":
         files |= _benchmark(subject, table, request, traffic)
     return Emission(files=files, notes=tuple(_notes(subject, table)), table=table)
 
@@ -71,8 +72,8 @@ def write_emission(emission: Emission, folder: Path) -> None:
 
 def emission_text(emission: Emission) -> str:
     """The files as one text that a shell runs, or as YAML. Raises InputError for a trace, which is no text to read."""
-    if "trace.jsonl" in emission.files:
-        raise InputError("trace.jsonl", "the benchmark replays requests from a file of its own", "give --out DIR")
+    if trace := next((name for name in emission.files if name.endswith(".jsonl")), ""):
+        raise InputError(trace, "holds the requests, a file of its own", "give --out DIR")
     names = list(emission.files)
     yaml_only = next((name for name in names if name in ("manifest.yaml", "values.yaml")), "")
     if yaml_only:
@@ -85,11 +86,11 @@ def emission_text(emission: Emission) -> str:
     return "\n".join([*parts, *(f"# --- {name}\n{emission.files[name]}" for name in scripts)])
 
 
-def _launch(subject: Subject, table: OptionTable, request: Request) -> dict[str, str]:
+def _launch(subject: Subject, table: OptionTable, request: Request, traffic: Traffic | None) -> dict[str, str]:
     """The launch files of a target."""
     match request.target:
         case "torchrun":
-            return torchrun_files(subject, table)
+            return torchrun_files(subject, table, traffic.workload if traffic else None)
         case "kubernetes":
             documents = kubernetes_manifest(subject, table, request.image)
         case "dynamo":
@@ -109,8 +110,6 @@ def _benchmark(subject: Subject, table: OptionTable, request: Request, traffic: 
     """benchmark.sh from the client asked for; SGLang's own for SGLang, vLLM's for everything else."""
     from simtool.emit.benchmark import benchmark_files
 
-    if request.target == "torchrun":
-        raise InputError("workload", "the executor takes no requests over HTTP", "leave the workload's flags out")
     client = request.bench_client or ("sglang" if table.engine == "sglang" and not traffic.replay else "vllm")
     same = client == table.engine
     version = request.bench_version or (table.version if same else "")

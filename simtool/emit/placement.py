@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simtool.errors import InputError
-from simtool.hardware.cluster import parse_cluster
+from simtool.hardware.own_cluster import own_cluster
 from simtool.plan import Plan, Pool
 
 FIRST_PORT = 8000
@@ -42,7 +42,7 @@ def placed_replicas(plan: Plan) -> tuple[Replica, ...]:
     """All replicas of all pools. Raises InputError where they do not fit into the cluster's nodes."""
     nodes = [
         _Node(device=group.device.name, size=group.devices_per_node)
-        for group in parse_cluster(plan.cluster).groups
+        for group in own_cluster(plan.cluster, plan.profiles).groups
         for _ in range(group.nodes)
     ]
     replicas: list[Replica] = []

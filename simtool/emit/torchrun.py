@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from simtool.emit.command import Command, Options, Variable
 from simtool.emit.option_table import OptionTable
 from simtool.emit.placement import Replica
 from simtool.emit.subject import Subject
 from simtool.errors import InputError
 from simtool.plan_file import plan_json
+from simtool.traces import trace_lines
+from simtool.traces.rows import take
+from simtool.workload import Workload
 
 _MODULE = "simtool.calibration.executor"
 _RENDEZVOUS_PORT = 29400
+_WORKLOAD_HINT = "give the workload's flags, as --num-prompts 40 --request-rate 4"
 
 
-def torchrun_files(subject: Subject, table: OptionTable) -> dict[str, str]:
-    """launch.sh (one a node) and the plan that it runs. Raises InputError."""
+def torchrun_files(subject: Subject, table: OptionTable, workload: Workload | None) -> dict[str, str]:
+    """launch.sh (one a node), the plan of a replica and each replica's requests. Raises InputError."""
     if len(subject.plan.pools) > 1:
         rule = f"{len(subject.plan.pools)} pools, and the executor runs replicas of one"
         raise InputError("pools", rule, "split the plan file")
+    if workload is None:
+        raise InputError("workload", "is not given, and the executor runs requests of a file", _WORKLOAD_HINT)
     nodes = sorted({node for replica in subject.replicas for node in replica.nodes})
-    files = {"plan.json": plan_json(subject.plan)}
+    replica_pool = replace(subject.plan.pools[0], replicas=1)
+    files = {"plan.json": plan_json(replace(subject.plan, pools=(replica_pool,), profiles=()))}
+    for number, share in enumerate(_shares(subject, workload)):
+        files[f"trace-{number}.jsonl"] = "".join(trace_lines(share))
     for node in nodes:
-        blocks = [
-            _command(subject, replica, node, table).shell() for replica in subject.replicas if node in replica.nodes
-        ]
+        blocks = [_command(replica, node, table).shell() for replica in subject.replicas if node in replica.nodes]
         body = [blocks[0]] if len(blocks) == 1 else [*(f"{block} &" for block in blocks), "wait"]
         lines = ["#!/usr/bin/env bash", f"# {subject.plan.cluster}, {table.title}, written by simtool emit"]
         if len(nodes) > 1:
@@ -33,7 +44,7 @@ def torchrun_files(subject: Subject, table: OptionTable) -> dict[str, str]:
     return files
 
 
-def _command(subject: Subject, replica: Replica, node: int, table: OptionTable) -> Command:
+def _command(replica: Replica, node: int, table: OptionTable) -> Command:
     """tp x pp x dp processes in all, one a device."""
     options: Options = [("--nproc-per-node", (str(len(replica.devices)),))]
     if len(replica.nodes) == 1:
@@ -47,11 +58,25 @@ def _command(subject: Subject, replica: Replica, node: int, table: OptionTable) 
             ("--rdzv-endpoint", (leader,)),
         ]
     env = () if replica.whole_node else (("CUDA_VISIBLE_DEVICES", ",".join(map(str, replica.devices))),)
-    out = "$here/executor" if len(subject.replicas) == 1 else f"$here/executor-{replica.number}"
+    trace, out = f"$here/trace-{replica.number}.jsonl", f"$here/run-{replica.number}"
     return Command(
         program="torchrun",
         words=("torchrun",),
         options=(*options, ("--module", ())),
         env=env,
-        tail=(_MODULE, "$here/plan.json", "--out", out),
+        tail=(_MODULE, "$here/plan.json", "--trace", trace, "--out", out),
     ).checked(table)
+
+
+def _shares(subject: Subject, workload: Workload) -> list[Workload]:
+    """The requests of each replica, as a round-robin router deals them out. Raises InputError for another router's."""
+    count = len(subject.replicas)
+    if count == 1:
+        return [workload]
+    if subject.plan.router != "round_robin" or workload.max_concurrency or len(workload.follows):
+        rule = "replicas run apart, and only round-robin routing of requests with known times can be dealt out ahead"
+        raise InputError(f"router {subject.plan.router}", rule, "simtool execute runs replicas together")
+    if workload.num_requests < count:
+        raise InputError(f"{workload.num_requests} requests", f"are too few for {count} replicas", "more --num-prompts")
+    rows = np.arange(workload.num_requests)
+    return [take(workload, rows[rows % count == number]) for number in range(count)]

@@ -3,7 +3,7 @@
 from simtool.traces.arrivals import arrivals
 from simtool.traces.inspection import inspect_workload, shared_prefix_tokens
 from simtool.traces.lengths import Lengths, parse_lengths
-from simtool.traces.reading import READERS, TraceFormat, read_trace, write_trace
+from simtool.traces.reading import READERS, TraceFormat, read_trace, trace_lines, write_trace
 from simtool.traces.sessions import Sessions, SharedPrefixes
 from simtool.traces.synthesis import synthesise
 from simtool.traces.transform import (
@@ -40,6 +40,7 @@ __all__ = [
     "subsample",
     "synthesise",
     "time_scale",
+    "trace_lines",
     "with_warmup",
     "write_trace",
 ]

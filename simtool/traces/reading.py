@@ -102,21 +102,21 @@ def write_trace(workload: Workload, path: str | Path) -> None:
     read_trace gives the same columns back. Raises InputError when the place cannot be written.
     """
     with output_file(Path(path)) as building, _text(building) as out:
-        header = {
-            "simtool_trace": OWN_VERSION,
-            "prefix_block_tokens": workload.prefix_block_tokens,
-            "max_concurrency": workload.max_concurrency,
-            "warmup_requests": workload.warmup_requests,
-            "source": workload.source,
-        }
-        out.write(json.dumps(header) + "\n")
-        lines = _lines(workload)
+        lines = trace_lines(workload)
         while block := "".join(islice(lines, 4096)):
             out.write(block)
 
 
-def _lines(workload: Workload) -> Iterator[str]:
-    """One JSON line a request; columns that a workload lacks are left out."""
+def trace_lines(workload: Workload) -> Iterator[str]:
+    """simtool's own JSONL: a header, then a line a request; columns that a workload lacks are left out."""
+    header = {
+        "simtool_trace": OWN_VERSION,
+        "prefix_block_tokens": workload.prefix_block_tokens,
+        "max_concurrency": workload.max_concurrency,
+        "warmup_requests": workload.warmup_requests,
+        "source": workload.source,
+    }
+    yield json.dumps(header) + "\n"
     offsets = workload.prefix_offsets
     for row in range(workload.num_requests):
         request: dict[str, object] = {

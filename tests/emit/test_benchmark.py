@@ -107,9 +107,17 @@ def test_a_replay_can_be_asked_for():
     assert len(replayed(benchmark(traffic(num_prompts=12, replay=True)))) == 12
 
 
-def test_the_executor_takes_no_requests():
-    with pytest.raises(InputError, match="over HTTP"):
-        benchmark(traffic(num_prompts=10), "torchrun")
+def test_the_executor_s_replicas_get_their_share_of_the_requests():
+    files = benchmark(traffic(num_prompts=11), "torchrun")
+    assert [files[f"trace-{number}.jsonl"].count("\n") - 1 for number in (0, 1)] == [6, 5]
+    assert '--trace "$here"/trace-1.jsonl' in files["launch.sh"]
+
+
+def test_the_executor_needs_requests_that_can_be_dealt_out():
+    with pytest.raises(InputError, match="requests of a file"):
+        emit(EXAMPLE, Request(target="torchrun"))
+    with pytest.raises(InputError, match="round-robin routing"):
+        benchmark(traffic(num_prompts=10, max_concurrency=4), "torchrun")
 
 
 def test_every_client_option_is_in_its_table():

@@ -6,6 +6,7 @@ import pytest
 
 from simtool.emit import Request, emit
 from tests.emit.plans import EXAMPLE, TWO_NODES, plan
+from tests.emit.test_benchmark import traffic
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = {
@@ -18,7 +19,7 @@ CASES = {
     "kubernetes-two-nodes": (TWO_NODES, Request(target="kubernetes", engine_version="0.33.0")),
     "dynamo": (EXAMPLE, Request(target="dynamo", engine_version="0.33.0")),
     "llm-d": (plan(replicas=2, router="prefix_aware"), Request(target="llm-d", engine_version="0.33.0")),
-    "torchrun": (EXAMPLE, Request(target="torchrun")),
+    "torchrun": (EXAMPLE, Request(target="torchrun"), traffic(num_prompts=4)),
 }
 
 

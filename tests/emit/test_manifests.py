@@ -13,7 +13,8 @@ from simtool.emit import Request, emit
 from simtool.emit.manifest_check import check_manifest
 from simtool.emit.yaml_text import yaml_text
 from simtool.errors import InputError
-from tests.emit.plans import EXAMPLE, TWO_NODES
+from tests.emit.plans import EXAMPLE, TWO_NODES, with_pool
+from tests.emit.test_benchmark import traffic
 
 yaml = pytest.importorskip("yaml")
 KUBERNETES = "1.37"
@@ -131,9 +132,13 @@ def test_metacharacters_in_names_reach_the_engine_unchanged():
 
 
 @pytest.mark.parametrize("target", ["vllm", "sglang", "trtllm", "torchrun"])
-@pytest.mark.parametrize("plan", [EXAMPLE, replace(EXAMPLE, router="least_outstanding")])
+@pytest.mark.parametrize(
+    "plan", [EXAMPLE, with_pool(EXAMPLE, replicas=1), replace(EXAMPLE, router="least_outstanding")]
+)
 def test_scripts_are_shell(target, plan):
-    for name, text in emit(plan, Request(target=target)).files.items():
+    if target == "torchrun" and plan.router != "round_robin":
+        return
+    for name, text in emit(plan, Request(target=target), traffic(num_prompts=4)).files.items():
         if name.endswith(".sh"):
             subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 

@@ -14,7 +14,8 @@ from simtool.calibration.executor.job import Job, make_job
 from simtool.calibration.executor.options import ExecutorOptions
 from simtool.calibration.executor.request import ExecuteRequest
 from simtool.errors import InputError
-from simtool.plan import Plan, Pool
+from simtool.models.architecture import ModelArchitecture
+from simtool.plan import Parallel, Plan, Pool
 from simtool.simulator.grids import capture_sizes
 from simtool.workload import Workload
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from simtool.calibration.executor.run_job import HostClock
     from simtool.calibration.executor.runner import Runner
 
-Tell = Callable[[str], None]
+StartRunner = Callable[[ModelArchitecture, Parallel, ExecutorOptions], "Runner"]
 
 
 def execute(
@@ -37,7 +38,6 @@ def execute(
     try:
         import torch  # noqa: F401 - said here, where the hint is known
 
-        from simtool.calibration.profiling.machine import device_name, machine_facts
         from simtool.calibration.profiling.request_text import usual_device
     except ModuleNotFoundError as error:
         hint = "pip install 'llm-simtool[gpu]', or run the emitted job in a container that has torch"
@@ -45,8 +45,14 @@ def execute(
     device = request.device or usual_device()
     job = make_job(plan, workload, device=device, layers=request.layers)
     check_devices_here(job, device)
-    environment = {"device": device_name(device), **machine_facts(device), "clock": _CLOCKS[device]}
-    return run_here(job, request, device=device, environment=environment, trace=trace)
+    return run_here(job, request, device=device, environment=environment_of(device), trace=trace)
+
+
+def environment_of(device: str) -> dict[str, str | float]:
+    """What an execution remembers of the machine: its name, date, versions, driver, and what its seconds are."""
+    from simtool.calibration.profiling.machine import device_name, machine_facts
+
+    return {"device": device_name(device), **machine_facts(device), "clock": _CLOCKS[device]}
 
 
 _CLOCKS = {
@@ -69,9 +75,18 @@ def check_devices_here(job: Job, device: str) -> None:
 
 
 def run_here(
-    job: Job, request: ExecuteRequest, *, device: str, environment: dict[str, str | float], trace: Path | None = None
+    job: Job,
+    request: ExecuteRequest,
+    *,
+    device: str,
+    environment: dict[str, str | float],
+    trace: Path | None = None,
+    start: StartRunner | None = None,
 ) -> Execution:
-    """Build the replicas' runners, run the job, and end every process that was started, come what may."""
+    """Build the replicas' runners, run the job, and end every process that was started, come what may.
+
+    start: makes the runner of a pool's model; without it this process runs it, or starts those that do.
+    """
     from simtool.calibration.executor.replicas import replicas_on
     from simtool.calibration.executor.run_job import run_job
     from simtool.calibration.executor.starting import start_runner
@@ -81,7 +96,8 @@ def run_here(
         runners: list[Runner] = []
         for pool in job.plan.pools:
             blocks = job.engines[len(runners)].num_blocks
-            opened.append(start_runner(job.architecture, pool.parallel, _options(pool, blocks, request, device)))
+            options = executor_options(pool, blocks, request, device)
+            opened.append((start or start_runner)(job.architecture, pool.parallel, options))
             runners += replicas_on(opened[-1], pool.replicas, num_blocks=blocks, lanes=pool.parallel.pp)
         clock = host_clock(device, alone=all(pool.parallel.devices == 1 for pool in job.plan.pools))
         if request.offload_experts:
@@ -94,7 +110,7 @@ def run_here(
                 runner.close()
 
 
-def _options(pool: Pool, num_blocks: int, request: ExecuteRequest, device: str) -> ExecutorOptions:
+def executor_options(pool: Pool, num_blocks: int, request: ExecuteRequest, device: str) -> ExecutorOptions:
     """How the pool's model is executed; all its replicas share one copy of the weights, each has its own KV blocks."""
     return ExecutorOptions(
         num_blocks=num_blocks * pool.replicas,

@@ -9,7 +9,10 @@ import numpy as np
 
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
+from simtool.models.config import load_architecture
+from simtool.models.reduced import reduced
 from simtool.plan import Plan, Pool
+from simtool.simulator.blank import blank_engine
 from simtool.simulator.engine import EngineSpec
 from simtool.workload import Workload
 
@@ -50,6 +53,34 @@ def make_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) ->
         notes.append(f"{layers} of {len(plan_architecture(ready).layers)} layers, in the run and in the prediction")
     return Job(
         plan=ready,
+        architecture=architecture,
+        layers=len(architecture.layers),
+        engines=engines,
+        workload=workload,
+        notes=tuple(notes),
+    )
+
+
+def given_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -> Job:
+    """The job of a plan whose KV blocks are fixed, as `simtool emit --target torchrun` writes it: nothing is priced.
+
+    Needs no profile and no device catalogue. Raises InputError.
+    """
+    architecture = load_architecture(plan.model, plan.weight_dtype)
+    architecture = reduced(architecture, layers) if layers else architecture
+    pools, notes, engines = [], [], []
+    for pool in plan.pools:
+        blocks = pool.kv.num_gpu_blocks
+        if not blocks:
+            raise InputError("num_gpu_blocks", "the plan does not fix its KV blocks", "simtool emit --target torchrun")
+        changed, told = executable_pool(pool, device)
+        pools.append(changed)
+        notes += [note for note in told if note not in notes]
+        longest = pool.scheduler.max_model_len or architecture.max_position_embeddings
+        longest = min(longest, blocks * pool.kv.block_size)
+        engines += [blank_engine(changed, num_blocks=blocks, max_model_len=longest)] * pool.replicas
+    return Job(
+        plan=replace(plan, pools=tuple(pools)),
         architecture=architecture,
         layers=len(architecture.layers),
         engines=engines,

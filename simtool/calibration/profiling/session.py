@@ -53,7 +53,7 @@ def profile_machine(
     if bench is None:
         from simtool.calibration.profiling.torch_bench import TorchBench
 
-        bench = TorchBench(request.device, request.seed)
+        bench = TorchBench(request.device, request.seed, models=request.served_models)
     journal = _opened(request, journal_path, bench, tell)
     interrupted = False
     with JournalWriter(journal) as writer:

@@ -58,12 +58,21 @@ SMALL_MOE |= {"moe_tp": 1.0, "moe_ep": 1.0, "matrices": 3.0}
 
 
 class TorchBench:
-    """The CPU (one thread) or the current CUDA device. clock: instead of the device's own, for tests."""
+    """The CPU (one thread) or the current CUDA device. models: to be served. clock: for tests, in place of its own."""
 
-    def __init__(self, device: str, seed: int, *, clock: Clock | None = None, arena_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        device: str,
+        seed: int,
+        *,
+        models: Sequence[str] = (),
+        clock: Clock | None = None,
+        arena_bytes: int = 0,
+    ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise InputError("cuda", "is not there", "cpu, or a torch that sees the GPU")
         self._kind = device
+        self._models = tuple(models)
         if device == "cpu":
             torch.set_num_threads(1)
             keep_freed_memory()
@@ -146,7 +155,7 @@ class TorchBench:
 
     def extras(self) -> Sequence[Extra]:
         """Host times, copies, pairs at once, collectives."""
-        return torch_extras(self._kind, self._arena, self._clock, self.usual_dtypes()[0])
+        return torch_extras(self._kind, self._arena, self._clock, self.usual_dtypes()[0], self._models)
 
     def _usual_clock(self) -> Clock:
         if self._kind == "cpu":
