@@ -10,6 +10,7 @@ import typer
 from simtool.cli_options import Json
 
 if TYPE_CHECKING:
+    from simtool.calibration.profiling.request import ProfileRequest
     from simtool.hardware.collective_curves import Curve
     from simtool.hardware.kernel_profile import FamilyFit, KernelProfile
 
@@ -32,6 +33,9 @@ Degrees = Annotated[
 ]
 Dtypes = Annotated[str, typer.Option("--dtypes", help="fp32, fp16, bf16, fp8, int8_wo, int4 \\[what it has].")]
 Families = Annotated[str, typer.Option("--families", help="Only these, as gemm,attention_decode,copies \\[all].")]
+MaxTokens = Annotated[int, typer.Option("--max-num-batched-tokens", help="Most tokens of a step \\[usual].", min=0)]
+MaxSeqs = Annotated[int, typer.Option("--max-num-seqs", help="Most requests of a step \\[usual].", min=0)]
+MaxLen = Annotated[int, typer.Option("--max-model-len", help="Longest context \\[usual].", min=0)]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the design and of the fit.", min=0)]
 FormatName = Annotated[
     str, typer.Argument(help="aiconfigurator, vidur, llmservingsim, apex, splitwise, nccl-tests, kineto.")
@@ -54,6 +58,9 @@ def calibrate(
     tensor_parallel_size: Degrees = "",
     dtypes: Dtypes = "",
     families: Families = "",
+    max_num_batched_tokens: MaxTokens = 0,
+    max_num_seqs: MaxSeqs = 0,
+    max_model_len: MaxLen = 0,
     seed: Seed = 0,
     json: Json = False,
 ) -> int:
@@ -65,9 +72,8 @@ def calibrate(
     """
     if context.invoked_subcommand is not None:
         return 0
-    from simtool.calibration.calibrate import calibrate as measure_and_fit
+    from simtool.calibration.profiling.request import SIZES
     from simtool.calibration.profiling.request_text import parsed_request
-    from simtool.terminal import note, progress
 
     request = parsed_request(
         budget=budget,
@@ -76,13 +82,20 @@ def calibrate(
         tp=tensor_parallel_size,
         dtypes=dtypes,
         families=families,
+        sizes=dict(zip(SIZES, (max_num_batched_tokens, max_num_seqs, max_model_len), strict=True)),
         seed=seed,
     )
+    return _measured(request, out, json)
+
+
+def _measured(request: ProfileRequest, out: Path, json: bool) -> int:
+    """Measure, fit, print and draw."""
+    from simtool.calibration.calibrate import calibrate as measure_and_fit
+    from simtool.terminal import note, progress
+
     with progress("measuring") as show:
         path = measure_and_fit(request, out, tell=note, progress=show)
-    if path is None:
-        return 130
-    return _told([path], out / "calibration.html", json)
+    return 130 if path is None else _told([path], out / "calibration.html", json)
 
 
 @app.command("fit")

@@ -67,19 +67,19 @@ def emit(
         bench_version=bench_version,
     )
     plan = plan_to_run(plan_file, asked := asked_scenario(scenario, given, settings))
-    traffic = _traffic(plan, asked, replay)
-    if target == "torchrun" and traffic:
-        plan = _with_kv_blocks(plan, traffic)
+    plan, traffic = _emitted_plan(plan, _traffic(plan, asked, replay), target)
     emission = emitting.emit(plan, request, traffic)
     _show(emission, _verdicts(plan, request) if check_with_engine else [], out, json)
     return 0
 
 
-def _with_kv_blocks(plan: Plan, traffic: Traffic) -> Plan:
-    """The plan with its KV blocks fixed here, where the device is known; the executor prices nothing."""
+def _emitted_plan(plan: Plan, traffic: Traffic | None, target: str) -> tuple[Plan, Traffic | None]:
+    """For the executor, which prices nothing, KV blocks are fixed here, where the device is known."""
+    if target != "torchrun" or traffic is None:
+        return plan, traffic
     from simtool.calibration.executor.job import make_job
 
-    return make_job(plan, traffic.workload, device="cuda").plan
+    return make_job(plan, traffic.workload, device="cuda").plan, traffic
 
 
 def _show(emission: Emission, verdicts: list[str], out: Path | None, json: bool) -> None:

@@ -13,6 +13,9 @@ from simtool.cli_simulate import ModelOption, PlanFile, plan_to_run
 
 if TYPE_CHECKING:
     from simtool.calibration.executor.execution import Execution
+    from simtool.calibration.executor.request import ExecuteRequest
+    from simtool.plan import Plan
+    from simtool.scenario import Scenario
 
 Out = Annotated[Path | None, typer.Option("--out", help="Write plan, trace, requests, schedule and timeline here.")]
 Device = Annotated[str, typer.Option("--on", help="cuda or cpu \\[the GPU where there is one].")]
@@ -45,14 +48,9 @@ def execute(
 
     Example: simtool execute out/plan.json --num-prompts 40 --request-rate 4 --out run/
     """
-    from simtool.asking import workload_for
-    from simtool.calibration.executor.execute import execute as run_plan
     from simtool.calibration.executor.request import ExecuteRequest
-    from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.errors import InputError
-    from simtool.files import output_folder
-    from simtool.terminal import note, progress
 
     if kineto and out is None:
         raise InputError("--kineto", "has no folder to write to", "give --out DIR")
@@ -65,7 +63,18 @@ def execute(
         overlap=overlap,
     )
     asked = asked_scenario(scenario, given, settings, model)
-    plan = plan_to_run(plan_file, asked)
+    _print(_executed(plan_to_run(plan_file, asked), asked, request, out, kineto=kineto), json)
+    return 0
+
+
+def _executed(plan: Plan, asked: Scenario, request: ExecuteRequest, out: Path | None, *, kineto: bool) -> Execution:
+    """Run the plan, write the files where a folder is given, and tell what was changed."""
+    from simtool.asking import workload_for
+    from simtool.calibration.executor.execute import execute as run_plan
+    from simtool.cli_compile import announce_compilation
+    from simtool.files import output_folder
+    from simtool.terminal import note, progress
+
     workload = workload_for(plan, asked)
     announce_compilation()
     with output_folder(out) if out else nullcontext() as building:
@@ -76,8 +85,7 @@ def execute(
             _write(execution, building)
     for line in execution.notes:
         note(line)
-    _print(execution, json)
-    return 0
+    return execution
 
 
 def _write(execution: Execution, folder: Path) -> None:

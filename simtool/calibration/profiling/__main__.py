@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simtool.calibration.measured_set import MeasuredSet
-from simtool.calibration.profiling.request import DTYPES, FAMILIES
+from simtool.calibration.profiling.request import DTYPES, FAMILIES, SIZES
 from simtool.calibration.profiling.request_text import parsed_request
 from simtool.calibration.profiling.session import profile_machine
 from simtool.errors import SimtoolError
@@ -33,16 +33,7 @@ def summary_lines(found: MeasuredSet) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m simtool.calibration.profiling", description=__doc__)
-    parser.add_argument("--budget", default="4m", help="time to measure for, as 240s or 4m")
-    parser.add_argument("--out", type=Path, required=True, help="journal of the points; an old one is gone on with")
-    parser.add_argument("--models", default="", help="models to be served, comma-separated")
-    parser.add_argument("--tp", default="", help="tensor-parallel degrees to cut them by, as 1,8")
-    parser.add_argument("--dtypes", default="", help=f"of {', '.join(DTYPES)}")
-    parser.add_argument("--families", default="", help=f"of {', '.join(FAMILIES)}")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="default: the GPU where there is one")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     terminal = sys.stderr.isatty()
 
     def tell(note: str) -> None:
@@ -60,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tp=options.tp,
             dtypes=options.dtypes,
             families=options.families,
+            sizes={name: getattr(options, name) for name in SIZES},
             seed=options.seed,
         )
         found = profile_machine(request, options.out, tell=tell, progress=progress)
@@ -69,6 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress("")
     print("\n".join(summary_lines(found)))
     return 130 if found.machine.get("interrupted") else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m simtool.calibration.profiling", description=__doc__)
+    parser.add_argument("--budget", default="4m", help="time to measure for, as 240s or 4m")
+    parser.add_argument("--out", type=Path, required=True, help="journal of the points; an old one is gone on with")
+    parser.add_argument("--models", default="", help="models to be served, comma-separated")
+    parser.add_argument("--tp", default="", help="tensor-parallel degrees to cut them by, as 1,8")
+    parser.add_argument("--dtypes", default="", help=f"of {', '.join(DTYPES)}")
+    parser.add_argument("--families", default="", help=f"of {', '.join(FAMILIES)}")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="default: the GPU where there is one")
+    for name, what in (("batched-tokens", "tokens of a step"), ("seqs", "requests of a step")):
+        parser.add_argument(f"--max-num-{name}", type=int, default=0, help=f"most {what} to be served [usual]")
+    parser.add_argument("--max-model-len", type=int, default=0, help="longest context to be served [usual]")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from simtool.calibration.measured_set import Contention, HostTime
 from simtool.calibration.points import (
@@ -17,7 +19,7 @@ from simtool.calibration.points import (
 )
 from simtool.calibration.profiling.bench import Bench, CannotMeasureError
 from simtool.calibration.profiling.cells import Cell, ExtraGroup
-from simtool.calibration.profiling.design import candidates
+from simtool.calibration.profiling.design import Limits, candidates
 from simtool.calibration.profiling.request import EXTRAS, ProfileRequest
 from simtool.calibration.profiling.shapes import KernelShape, served_shapes
 
@@ -53,7 +55,7 @@ def planned_cells(
         for dtype in wanted if own else ():
             name = f"{family}/{dtype}"
             try:
-                points = _points(own, dtype, bench, facts, request.seed)
+                points = _points(own, dtype, bench, facts, request)
             except CannotMeasureError as error:
                 skipped.append(Skipped(subject=name, reason=str(error)))
                 continue
@@ -63,10 +65,20 @@ def planned_cells(
 
 
 def _points(
-    shapes: Sequence[KernelShape], dtype: str, bench: Bench, facts: Mapping[str, str | float], seed: int
+    shapes: Sequence[KernelShape], dtype: str, bench: Bench, facts: Mapping[str, str | float], request: ProfileRequest
 ) -> Sequence[KernelPoint]:
     kernels = {shape.kernel: bench.kernel(shape.family, dtype, shape.kernel) for shape in shapes}
-    return candidates(shapes, dtype, kernels, bench.limits(facts, dtype), seed)
+    return candidates(shapes, dtype, kernels, _served(bench.limits(facts, dtype), request), request.seed)
+
+
+def _served(limits: Limits, request: ProfileRequest) -> Limits:
+    """The limits, no further than what is to be served."""
+    return replace(
+        limits,
+        most_tokens=min(limits.most_tokens, request.max_num_batched_tokens or math.inf),
+        most_batch=min(limits.most_batch, request.max_num_seqs or math.inf),
+        longest_context=min(limits.longest_context, request.max_model_len or math.inf),
+    )
 
 
 def planned_extras(request: ProfileRequest, bench: Bench) -> list[ExtraGroup]:

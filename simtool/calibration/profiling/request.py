@@ -16,6 +16,7 @@ DTYPES = ("fp32", "fp16", "bf16", "fp8", "int8_wo", "int4")
 CPU_MODELS, CPU_TP = ("llama-3.1-8b", "qwen3-0.6b", "deepseek-v2-lite"), (8,)
 CUDA_MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "deepseek-v3")
 CUDA_TP = (1, 8)
+SIZES = ("max_num_batched_tokens", "max_num_seqs", "max_model_len")
 LONGEST_BUDGET_S = 24 * 3600.0
 
 
@@ -23,6 +24,8 @@ LONGEST_BUDGET_S = 24 * 3600.0
 class ProfileRequest:
     """models: catalogue names or config.json paths, whose shapes at the tensor-parallel degrees `tp` are measured.
 
+    max_num_batched_tokens, max_num_seqs, max_model_len: the largest step, decode batch and context to be served, beyond
+    which nothing is measured (0: as far as the device is usually asked for).
     device: where. dtypes: of weights and cache; empty: what the device computes in best. families: see FAMILIES.
     """
 
@@ -32,6 +35,9 @@ class ProfileRequest:
     tp: tuple[int, ...] = ()
     dtypes: tuple[str, ...] = ()
     families: tuple[str, ...] = FAMILIES
+    max_num_batched_tokens: int = 0
+    max_num_seqs: int = 0
+    max_model_len: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -47,6 +53,9 @@ class ProfileRequest:
                     raise InputError(name, "cannot be profiled", f"one of {', '.join(known)}")
         if not self.families:
             raise InputError("families", "are none", f"some of {', '.join(FAMILIES)}")
+        for name in SIZES:
+            if not 0 <= getattr(self, name) < 2**31:
+                raise InputError(f"{name} = {getattr(self, name)}", "must be at least 1", "leave it out for the usual")
         if any(degree < 1 for degree in self.tp):
             raise InputError(",".join(map(str, self.tp)), "holds a tensor-parallel degree below 1", "as 1,8")
 
@@ -68,4 +77,5 @@ class ProfileRequest:
             "tp": ",".join(str(degree) for degree in self.tp_degrees),
             "dtypes": ",".join(dtypes),
             "families": ",".join(self.families),
+            **{name: str(getattr(self, name)) for name in SIZES if getattr(self, name)},
         }

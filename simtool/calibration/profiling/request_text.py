@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -21,9 +22,12 @@ def parsed_request(
     tp: str = "",
     dtypes: str = "",
     families: str = "",
+    sizes: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> ProfileRequest:
     """What flags ask for; lists are comma-separated, "" is the usual. InputError where it makes no sense.
+
+    sizes: the largest to be served, by ProfileRequest's names.
 
     torch, which is asked for the device where none is named, is looked for last: what is mistyped is told without it.
     """
@@ -35,6 +39,7 @@ def parsed_request(
         dtypes=names(dtypes),
         families=names(families) or FAMILIES,
         seed=seed,
+        **(sizes or {}),
     )
     served_shapes(request.served_models, request.tp_degrees)  # unknown models are told before anything is written
     return request if device else replace(request, device=usual_device())

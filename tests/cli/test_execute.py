@@ -1,0 +1,171 @@
+"""simtool execute: a plan run for real from the command line, and what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the executor runs on torch")
+
+from simtool.calibration.executor.execution_file import load_execution  # noqa: E402
+from simtool.calibration.executor.prompts import prompt_ids  # noqa: E402
+from simtool.cli import run  # noqa: E402
+from simtool.run import engines_of, plan_architecture  # noqa: E402
+from simtool.simulator.run import simulate_engines  # noqa: E402
+from tests.calibration.executor.reference import Reference  # noqa: E402
+from tests.cli.test_bad_input import refuse  # noqa: E402
+from tests.hardware.own_profile import CPU_MACHINE, write_small  # noqa: E402
+
+DENSE, MOE = "examples/small-dense/config.json", "examples/small-moe/config.json"
+LOAD = ["--num-prompts", "6", "--input-len", "uniform:8:60", "--output-len", "uniform:2:6"]
+SMALL = ["--max-num-seqs", "4", "--max-num-batched-tokens", "48", "--layers", "2"]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """What every command says: a CPU with a profile that is made up, for prices do not matter here."""
+    path = tmp_path_factory.mktemp("profile") / "p.json"
+    profile = write_small(path, device="cpu-a", library="torch", dtype="fp32", machine=CPU_MACHINE)
+    return ["--devices", "2xcpu", "--kernel-library", "torch", "--profile", str(profile), "--on", "cpu"]
+
+
+def execute(asked, out, *words, model=DENSE):
+    assert run(["execute", "--model", model, *asked, *LOAD, *SMALL, *words, "--out", str(out)]) == 0
+    return load_execution(out)
+
+
+@pytest.mark.parametrize("model", [DENSE, MOE])
+def test_tokens_are_those_of_a_plain_forward_pass(asked, tmp_path, model):
+    execution = execute(asked, tmp_path / "run", model=model)
+    reference = Reference(plan_architecture(execution.plan, execution.layers))
+    for request, tokens in enumerate(execution.tokens):
+        prompt = prompt_ids(execution.workload, request, reference.arch.vocab_size, 0).tolist()
+        assert tokens.tolist() == reference.generate(prompt, len(tokens))
+    written = {"execution.json", "plan.json", "requests.npz", "result.json", "schedule.npz", "timeline.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == written | {"trace.jsonl"}
+
+
+def test_all_at_once_the_schedule_is_the_simulated_one(asked, tmp_path):
+    execution = execute(asked, tmp_path / "run", "--num-gpu-blocks-override", "12")
+    engines = engines_of(execution.plan, execution.workload, layers=execution.layers)
+    simulated = simulate_engines(engines, execution.workload, exact_steps=True, record_steps=True)
+    for name in ("prefill_tokens", "decode_requests", "kv_blocks", "waiting", "running"):
+        assert np.array_equal(execution.result.steps[name], simulated.steps[name]), name
+    assert np.array_equal(execution.result.preemptions, simulated.preemptions)
+    steps = execution.result.steps
+    assert np.all(steps["host_s"] > 0)
+    assert np.allclose(
+        sum(steps[n] for n in steps if n.endswith("_s") and n not in ("start_s", "end_s")),
+        steps["end_s"] - steps["start_s"],
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-tp", "2"], ["--replicas", "2"], ["--enable-prefix-caching"], ["--scheduling", "prefill_first"], ["-pp", "2"]],
+    ids=" ".join,
+)
+def test_no_plan_changes_the_tokens(asked, tmp_path, words):
+    one, other = execute(asked, tmp_path / "one"), execute(asked, tmp_path / "other", *words)
+    assert all(np.array_equal(a, b) for a, b in zip(one.tokens, other.tokens, strict=True))
+
+
+def test_experts_may_live_in_host_memory(asked, tmp_path):
+    one = execute(asked, tmp_path / "one", model=MOE)
+    other = execute(asked, tmp_path / "other", "--offload-experts", "2", model=MOE)
+    assert all(np.array_equal(a, b) for a, b in zip(one.tokens, other.tokens, strict=True))
+    assert other.result.steps["copies_s"].sum() > 0
+
+
+def test_json_and_notes(asked, capsys):
+    assert run(["execute", "--model", DENSE, *asked, *LOAD, *SMALL, "--json"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert found["layers"] == 2
+    assert found["metrics"]["completed"] == 6
+    assert "2 of 6 layers" in told.err
+
+
+def test_a_kineto_profile_on_request(asked, tmp_path):
+    execute(asked, tmp_path / "run", "--kineto")
+    events = json.loads((tmp_path / "run" / "kineto.json").read_text(encoding="utf-8"))["traceEvents"]
+    assert any(event.get("name", "").startswith("aten::") for event in events)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--on", "tpu"], "tpu"),
+        (["--layers", "99"], "layers must be between 1 and the 6"),
+        (["--dtype", "fp8"], "fp8"),
+        (["--kineto"], "--out"),
+        (["--scheduling", "static"], "static"),
+        (["--replicas", "3"], "3 x cpu"),
+        (["--run-seed", "-1"], "run-seed"),
+        (["--offload-experts", "-2"], "offload-experts"),
+    ],
+)
+def test_what_cannot_run_is_told(capsys, asked, words, told):
+    assert told in refuse(capsys, "execute", "--model", DENSE, *asked, *LOAD, *words)
+
+
+def test_a_model_with_parts_that_are_not_executed_is_named(capsys, asked, tmp_path):
+    message = refuse(
+        capsys, "execute", "--model", "gemma-2-2b", *asked, *LOAD, "--layers", "2", "--out", tmp_path / "o"
+    )
+    assert "does not run" in message
+    assert not (tmp_path / "o").exists()
+
+
+def started(asked, out, *words):
+    """A run of two processes that takes long."""
+    code = "import sys; from simtool.cli import main; main()"
+    load = ["--num-prompts", "60", "--input-len", "400", "--output-len", "200"]
+    command = [sys.executable, "-c", code, "execute", "--model", DENSE, *asked, *load, *words, "--out", str(out)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
+
+
+def children_of(process):
+    """The ranks that it started (the spawn helper is none)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = path.joinpath("stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            words = path.joinpath("cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(parent) == process.pid and b"spawn_main" in words:
+            found.append(int(path.name))
+    return found
+
+
+def awaited_children(process):
+    deadline = time.monotonic() + 60
+    while not (found := children_of(process)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(8.0)  # until they serve
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+@pytest.mark.parametrize(("victim", "signum"), [("child", signal.SIGKILL), ("parent", signal.SIGINT)])
+def test_a_run_that_is_killed_leaves_nothing(asked, tmp_path, victim, signum):
+    process = started(asked, tmp_path / "out", "-tp", "2")
+    children = awaited_children(process)
+    os.kill(children[0] if victim == "child" else process.pid, signum)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == (130 if victim == "parent" else 2)
+    errors = [line for line in told.splitlines() if line.startswith("ERROR")]
+    assert len(errors) == (0 if victim == "parent" else 1), told
+    assert victim == "parent" or "killed" in errors[0]
+    assert "Traceback" not in told
+    time.sleep(1.0)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    assert list(tmp_path.iterdir()) == []
