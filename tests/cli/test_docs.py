@@ -23,7 +23,7 @@ COMMAND_FLAGS = {
         "--pool",
         "--exact-steps",
     ),
-    *("--model", "--over", "--format", "--version"),
+    *("--model", "--over", "--format", "--version", "--target"),
     *("--budget", "--device", "--families", "--models", "--library"),
     *("--measured", "--again", "--calibrate", "--plans", "--noise", "--gate", "--on", "--layers"),
 }
