@@ -66,13 +66,14 @@ def validate(
 
     Example: simtool validate plan.json --measured run/ --out report/
     """
+    from simtool.calibration.validation.gates import FLOOR
     from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.files import output_folder
 
     asked = asked_scenario(scenario, given, settings, model)
     files = _counted(plan_files or [], measured or [], again or [], plans=plans)
-    floor = share_of(gate, "--gate")
+    floor = share_of(gate, "--gate") if gate else FLOOR
     announce_compilation()
     with output_folder(out) if out else nullcontext() as building:
         found = [
@@ -149,7 +150,6 @@ def _one(
     building: Path | None,
 ) -> Validation:
     """One plan against one measurement."""
-    from simtool.calibration.validation.gates import FLOOR
     from simtool.calibration.validation.reading import read_measurement
     from simtool.calibration.validation.validate import plan_for, validate
     from simtool.cli_measured import executed_here, plan_asked, workload_asked
@@ -165,7 +165,7 @@ def _one(
             workload,
             again=read_measurement(again) if again else None,
             calibrate=calibrate,
-            floor=floor or FLOOR,
+            floor=floor,
         )
     if found.host_fit is not None and building is not None and plan.profiles:
         from simtool.calibration.validation.executing import write_host_times

@@ -85,6 +85,8 @@ def recorded_versions(engine: str) -> tuple[str, ...]:
 def load_table(engine: str, version: str = "") -> OptionTable:
     """The table of a version, or of the newest one recorded. Raises InputError for a version that is not recorded."""
     versions = recorded_versions(engine)
+    if not versions:
+        raise InputError(engine, "is no engine or client whose options are recorded", "vllm or sglang")
     if version and version not in versions:
         hint = f"recorded: {', '.join(versions)}; docs/emit.md says how to record another"
         raise InputError(version, f"no options of this version of {_NAMES.get(engine, engine)} are recorded", hint)

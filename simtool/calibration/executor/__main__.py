@@ -41,6 +41,9 @@ def main(arguments: Sequence[str]) -> int:
             _run_rank(job, request, options.out)
         else:
             _run(job, request, options.out)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
     except SimtoolError as error:
         print(f"ERROR {error}", file=sys.stderr)
         return 1 if isinstance(error, InfeasibleError) or not isinstance(error, InputError) else 2
@@ -49,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(job: Job, request: ExecuteRequest, out: Path) -> None:
     with output_folder(out) as building:
-        environment = environment_of(request.device)
+        environment = environment_of(request.device, job)
         save_execution(run_here(job, request, device=request.device, environment=environment), building)
     print(f"{out} written", file=sys.stderr)
 
@@ -73,7 +76,7 @@ def _run_rank(job: Job, request: ExecuteRequest, out: Path) -> None:
                 job,
                 request,
                 device=request.device,
-                environment=environment_of(request.device),
+                environment=environment_of(request.device, job),
                 start=lambda arch, parallel, options: DistributedRunner(world, arch, parallel, options),
             )
             save_execution(execution, building)

@@ -45,17 +45,31 @@ def execute(
     device = request.device or usual_device()
     job = make_job(plan, workload, device=device, layers=request.layers)
     check_devices_here(job, device)
-    return run_here(job, request, device=device, environment=environment_of(device), trace=trace)
+    return run_here(job, request, device=device, environment=environment_of(device, job), trace=trace)
 
 
-def environment_of(device: str) -> dict[str, str | float]:
+def environment_of(device: str, job: Job) -> dict[str, str | float]:
     """What an execution remembers of the machine: its name, date, versions, driver, and what its seconds are."""
+    import torch
+
     from simtool.calibration.profiling.machine import device_name, machine_facts
 
-    return {"device": device_name(device), **machine_facts(device), "clock": _CLOCKS[device]}
+    if device == "cpu":
+        torch.set_num_threads(1)  # as the model runs
+    return {
+        "device": device_name(device),
+        **machine_facts(device),
+        "clock": _CLOCKS[device if is_alone(job) else "processes"],
+    }
+
+
+def is_alone(job: Job) -> bool:
+    """Whether this process runs the model by itself."""
+    return all(pool.parallel.devices == 1 for pool in job.plan.pools)
 
 
 _CLOCKS = {
+    "processes": "wall time of rank 0; idle time is skipped",
     "cpu": "CPU time of one thread, steps after one another; idle time is skipped",
     "cuda": "wall time around synchronised steps; idle time is skipped",
 }
@@ -99,7 +113,7 @@ def run_here(
             options = executor_options(pool, blocks, request, device)
             opened.append((start or start_runner)(job.architecture, pool.parallel, options))
             runners += replicas_on(opened[-1], pool.replicas, num_blocks=blocks, lanes=pool.parallel.pp)
-        clock = host_clock(device, alone=all(pool.parallel.devices == 1 for pool in job.plan.pools))
+        clock = host_clock(device, alone=is_alone(job))
         if request.offload_experts:
             clock = replace(clock, steady=None)  # a step run twice finds its experts the second time
         with _profiled(trace):

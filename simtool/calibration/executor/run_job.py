@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simtool.calibration.executor.execution import SCHEDULE_COLUMNS, Execution, Schedule
 from simtool.calibration.executor.job import Job
 from simtool.calibration.executor.real_clock import RealClock, RunStep, Steady
+from simtool.errors import InputError
 from simtool.simulator.routing import ROUTERS
 from simtool.simulator.run import FIRST_RECORDS, result_of
 from simtool.simulator.setup import build_state
@@ -53,6 +54,10 @@ def run_job(
     order = np.argsort(cluster.state.records[: cluster.state.record_n[0], 1], kind="stable")
     steps = [real.steps[place] for place in order]
     result = result_of(cluster, job.engines, job.workload)
+    refused = int(np.count_nonzero(~np.isfinite(result.finish_s)))
+    if refused == job.workload.num_requests:
+        rule = "the plan refuses every request: each is longer than its context or its KV blocks hold"
+        raise InputError(f"{refused} requests", rule, "shorter requests, or more --num-gpu-blocks-override")
     generated = {req: rows.generated(req) for rows in real.sequences() for req in rows.known}
     return Execution(
         plan=job.plan,
@@ -62,7 +67,7 @@ def run_job(
         schedule=schedule_of(steps),
         tokens=tuple(generated.get(req, np.empty(0, np.int32)) for req in range(job.workload.num_requests)),
         environment=environment,
-        notes=job.notes,
+        notes=(*job.notes, *([f"{refused} requests refused: they can never fit"] if refused else [])),
     )
 
 
