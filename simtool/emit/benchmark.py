@@ -66,7 +66,8 @@ def _vllm_command(subject: Subject, traffic: Traffic, server: str, options: Opti
     common += [("--num-prompts", (str(traffic.workload.num_requests),)), ("--seed", (str(traffic.section.seed),))]
     if traffic.workload.max_concurrency:
         common.append(("--max-concurrency", (str(traffic.workload.max_concurrency),)))
-    common += [("--ignore-eos", ()), ("--percentile-metrics", ("ttft,tpot,itl,e2el",)), ("--save-result", ())]
+    common += [("--ignore-eos", ()), ("--percentile-metrics", ("ttft,tpot,itl,e2el",))]
+    common += [("--save-result", ()), ("--save-detailed", ())]  # what simtool validate reads
     env = (("PYTHONHASHSEED", "0"),) if ("--dataset-name", ("timed_trace",)) in options else ()  # its prompts hash ids
     return Command(program=BENCH, words=("vllm", "bench", "serve"), options=tuple(common), env=env)
 

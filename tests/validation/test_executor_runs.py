@@ -90,3 +90,9 @@ def test_a_damaged_run_is_one_clear_error(name):
         broken = damaged(execution, column, change)
     with pytest.raises(InputError, match=told):
         of_execution(broken, "run")
+
+
+def test_another_plan_s_run_is_no_noise():
+    one, other = (of_execution(ran(**KINDS[kind]), kind) for kind in ("two replicas", "prefill first"))
+    with pytest.raises(InputError, match="no second run of two replicas: pools differ"):
+        validate(plan_for(one, None), one, one.workload, again=other)

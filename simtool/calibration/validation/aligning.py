@@ -70,3 +70,18 @@ def _noise(one: Measurement, two: Measurement | None, key: str) -> float:
     """Relative difference of two measurements of a metric; NaN where it was measured once, or is 0."""
     first, second = one.metrics[key], two.metrics.get(key, math.nan) if two else math.nan
     return abs(second / first - 1.0) if first else math.nan
+
+
+def check_same_run(one: Measurement, again: Measurement) -> None:
+    """Raise InputError unless two executions are of one plan, model and seed of requests: else they show no noise."""
+    if one.execution is None or again.execution is None:
+        return
+    first, second = one.execution, again.execution
+    kept = ("model", "cluster", "pools", "weight_dtype", "router")
+    differing = [name for name in kept if getattr(first.plan, name) != getattr(second.plan, name)]
+    differing += ["layers"] if first.layers != second.layers else []
+    if not np.array_equal(first.workload.arrival_s, second.workload.arrival_s):
+        differing.append("arrivals")
+    if differing:
+        rule = f"is no second run of {one.source}: {', '.join(differing)} differ"
+        raise InputError(again.source, rule, "give a run of the same plan and workload")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from simtool.calibration.executor.execution import Execution
-from simtool.calibration.validation.aligning import check_aligned, metric_rows
+from simtool.calibration.validation.aligning import check_aligned, check_same_run, metric_rows
 from simtool.calibration.validation.attribution import attribute, parts_of
 from simtool.calibration.validation.gates import FLOOR, gates
 from simtool.calibration.validation.held import HeldSchedule, hold
@@ -41,6 +41,7 @@ def validate(
     aligned = check_aligned(measurement, workload)
     if again is not None:
         check_aligned(again, workload)
+        check_same_run(measurement, again)
     priced = price_plan(plan, workload, execution.layers if execution else 0)
     prediction = predict(priced, workload)
     if not prediction.metrics["completed"]:
