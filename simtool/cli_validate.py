@@ -81,7 +81,7 @@ def validate(
             for paths in files
         ]
         if plans:
-            return _told_order(_order(files, found, objective, noise), found, building, json)
+            return _told_order(_order(files, found, objective, noise), found, building, json, gated=bool(gate))
         return _told(found[0], building, json, gated=bool(gate))
 
 
@@ -198,23 +198,32 @@ def _told(found: Validation, building: Path | None, json: bool, *, gated: bool) 
         _print(found)
     for line in found.notes:
         note(line)
-    return 1 if found.divergence or (gated and not all(gate.passed for gate in found.gates)) else 0
+    return _exit_code([found], gated=gated)
 
 
-def _told_order(order: PlanOrder, found: list[Validation], building: Path | None, json: bool) -> int:
+def _exit_code(found: Sequence[Validation], *, gated: bool) -> int:
+    """1 where a schedule diverges or a gate that was asked for is not passed."""
+    return int(any(one.divergence or (gated and not all(gate.passed for gate in one.gates)) for one in found))
+
+
+def _told_order(order: PlanOrder, found: list[Validation], building: Path | None, json: bool, *, gated: bool) -> int:
+    """Write and print the order of plans, and what is to be said of each."""
     from simtool.json_text import json_text
     from simtool.report.validation_rows import ORDER_HEADS, order_rows, order_words
-    from simtool.terminal import print_json, print_table, print_text
+    from simtool.terminal import note, print_json, print_table, print_text
     from simtool.validation_output import order_object, write_order
 
     if building:
         write_order(order, found, building)
     if json:
         print_json(json_text(order_object(order, found)))
-        return 0
-    print_text(order_words(order))
-    print_table(ORDER_HEADS, order_rows(order))
-    return 0
+    else:
+        print_text(order_words(order))
+        print_table(ORDER_HEADS, order_rows(order))
+    for name, one in zip(order.names, found, strict=True):
+        for line in (*([one.divergence] if one.divergence else []), *one.notes):
+            note(f"{name}: {line}")
+    return _exit_code(found, gated=gated)
 
 
 def _print(found: Validation) -> None:

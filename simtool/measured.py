@@ -1,8 +1,7 @@
-"""Results on disk: a simulated one saved and loaded (npz columns), a measured one read from vLLM's result file."""
+"""Results on disk: npz columns, saved and loaded."""
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from simtool.errors import InputError
 from simtool.files import output_file
-from simtool.metrics import LATENCIES, Result
+from simtool.metrics import Result
 
 F8 = NDArray[np.float64]
 I4 = NDArray[np.int32]
@@ -98,93 +97,3 @@ def itl_histogram(gaps_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
     bins = max(1, math.ceil((high - low) / math.log(ITL_BIN_RATIO)) + 1)
     edges: NDArray[np.float64] = math.exp(low) * ITL_BIN_RATIO ** (np.arange(bins + 1, dtype=np.float64) - 0.5)
     return edges, np.histogram(gaps_s, edges)[0].astype(np.float64)
-
-
-def read_measured(path: str | Path, *, devices: int = 0) -> Result:
-    """A real run, from `vllm bench serve --save-result --save-detailed`; its times start with the first request.
-
-    Needs input_lens, output_lens, ttfts, itls and start_times (newer vLLM). What a benchmark client cannot see
-    (scheduled time, cache hits, replica, energy, steps) is NaN or 0. Raises InputError.
-    """
-    document = _document(path)
-    columns = {key: _list(document, key, path) for key in ("input_lens", "output_lens", "ttfts", "itls", "start_times")}
-    sent_s, ttft_s, gaps_s, inputs, outputs = _arrays(columns, path)
-    rows = len(sent_s)
-    failed = outputs < 1
-    sent_s = sent_s - sent_s.min()
-    first_s = np.where(failed, np.nan, sent_s + ttft_s)
-    edges, counts = itl_histogram(np.concatenate(gaps_s))
-    return Result(
-        sent_s=sent_s,
-        scheduled_s=np.full(rows, np.nan),
-        first_token_s=first_s,
-        finish_s=first_s + np.array([gaps.sum() for gaps in gaps_s]),
-        input_tokens=inputs,
-        output_tokens=np.maximum(outputs, 1),
-        cached_tokens=np.zeros(rows, np.int32),
-        replica=np.zeros(rows, np.int32),
-        preemptions=np.zeros(rows, np.int32),
-        itl_bins=edges,
-        itl_counts=counts,
-        steps={},
-        energy_j=math.nan,
-        busy_s=math.nan,
-        num_steps=0,
-        devices=devices,
-        kv_blocks=(),
-    )
-
-
-def _arrays(columns: dict[str, list[Any]], path: str | Path) -> tuple[F8, F8, list[F8], I4, I4]:
-    """(start, TTFT, gaps, input, output) of each request, checked."""
-    rows = len(columns["input_lens"])
-    if not rows or any(len(column) != rows for column in columns.values()):
-        raise InputError(path, "its request lists are empty or of different lengths", "the file may be damaged")
-    try:
-        gaps_s = [np.asarray(gaps, np.float64).reshape(-1) for gaps in columns["itls"]]
-        sent_s, ttft_s = (np.asarray(columns[key], np.float64) for key in ("start_times", "ttfts"))
-        inputs, outputs = (np.asarray(columns[key]).astype(np.int32) for key in ("input_lens", "output_lens"))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(path, f"its request lists must hold numbers: {error}") from error
-    if not all(np.all(np.isfinite(times) & (times >= 0)) for times in (sent_s, ttft_s, *gaps_s)):
-        raise InputError(path, "its times must be finite and at least 0 seconds")
-    return sent_s, ttft_s, gaps_s, inputs, outputs
-
-
-def measured_metrics(path: str | Path) -> dict[str, float]:
-    """The metrics that a vLLM result file states, by vLLM's keys; no per-request lists are needed."""
-    document = _document(path)
-    totals = ("duration", "completed", "failed", "total_input_tokens", "total_output_tokens")
-    rates = ("request_throughput", "request_goodput", "output_throughput", "total_token_throughput")
-    peaks = ("max_output_tokens_per_s", "max_concurrent_requests")
-    known = {*totals, *rates, *peaks}
-    found = {
-        key: float(value)
-        for key, value in document.items()
-        if (key in known or key.endswith(tuple(f"_{name}_ms" for name in LATENCIES))) and isinstance(value, int | float)
-    }
-    if "request_throughput" not in found:
-        raise InputError(
-            path, "states no request_throughput", "give the file that vllm bench serve --save-result wrote"
-        )
-    return found
-
-
-def _document(path: str | Path) -> dict[str, Any]:
-    """The JSON object of a result file."""
-    try:
-        document = json.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(path, f"not JSON: {error}", "the file may be truncated") from error
-    if not isinstance(document, dict):
-        raise InputError(path, "must be one JSON object")
-    return document
-
-
-def _list(document: dict[str, Any], key: str, path: str | Path) -> list[Any]:
-    """A list of the document."""
-    if not isinstance(document.get(key), list):
-        raise InputError(path, f"has no list {key!r}", "save it with --save-result --save-detailed, by a newer vLLM")
-    return list(document[key])

@@ -11,9 +11,7 @@ import numpy as np
 from simtool.errors import InputError
 from simtool.hardware.own_cluster import own_cluster
 from simtool.metrics import Result, Slo, serving_metrics
-from simtool.models.architecture import ModelArchitecture
-from simtool.models.config import load_architecture
-from simtool.models.reduced import reduced
+from simtool.models.reduced import plan_architecture
 from simtool.plan import Plan
 from simtool.simulator.compile import compile_engine
 from simtool.simulator.engine import EngineSpec
@@ -46,12 +44,6 @@ def simulate(plan: Plan, workload: Workload, *, exact_steps: bool = False, recor
     """
     engines = engines_of(plan, workload)
     return simulate_engines(engines, workload, router=plan.router, exact_steps=exact_steps, record_steps=record_steps)
-
-
-def plan_architecture(plan: Plan, layers: int = 0) -> ModelArchitecture:
-    """The plan's model in the plan's weight dtype; with `layers` > 0, cut to so many layers."""
-    architecture = load_architecture(plan.model, plan.weight_dtype)
-    return reduced(architecture, layers) if layers else architecture
 
 
 def engines_of(plan: Plan, workload: Workload, *, layers: int = 0) -> list[EngineSpec]:

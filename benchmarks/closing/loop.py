@@ -20,7 +20,7 @@ from simtool.calibration.executor.prompts import prompt_ids
 from simtool.calibration.validation.reading import read_measurement
 from simtool.calibration.validation.validate import plan_for, validate
 from simtool.cli import run
-from simtool.run import plan_architecture
+from simtool.models.reduced import plan_architecture
 from simtool.terminal import print_table
 from simtool.validation import Validation
 
@@ -93,28 +93,20 @@ def rows_of(name: str, found: Validation, tokens: bool) -> tuple[list[list[str]]
     return rows, code
 
 
-def tried(name: str, profile: Path, folder: Path, tries: int) -> tuple[list[list[str]], int]:
-    """The lines of the last try; another one where the machine may have been disturbed while it was measured."""
-    for number in range(tries):
-        found, one, other = closed(name, profile, folder / f"{name}-{number}")
-        rows, code = rows_of(name, found, tokens_right(one, other))
-        if code != INACCURATE:
-            break
-    return rows, code
-
-
 def main() -> int:
     """Run the loop for both models."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", default="75s", help="of the calibration")
     parser.add_argument("--profile", type=Path, help="a profile of this CPU, instead of calibrating")
-    parser.add_argument("--tries", type=int, default=1, help="measure a model again whose errors are above the gate")
     parser.add_argument("--out", type=Path, help="folder to keep everything in")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.out or Path(temporary)
         profile = options.profile or calibrated(folder / "calibration", options.budget)
-        results = [tried(name, profile, folder, max(1, options.tries)) for name in MODELS]
+        results = []
+        for name in MODELS:
+            found, one, other = closed(name, profile, folder / name)
+            results.append(rows_of(name, found, tokens_right(one, other)))
     print_table(HEADS, [row for rows, _ in results for row in rows], left=2)
     codes = [code for _, code in results]
     return WRONG if WRONG in codes else max(codes)

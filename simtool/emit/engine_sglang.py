@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
-from simtool.emit.subject import Subject, check_experts, weights_of
+from simtool.emit.subject import Subject, check_experts, dtype_options
 from simtool.errors import InputError
 from simtool.plan import Pool
 
@@ -15,7 +15,7 @@ _KV = {"auto": "auto", "bf16": "bfloat16", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
 def sglang_options(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     """The options of one replica. Raises InputError."""
     options = _parallel(subject, pool)
-    options += _weights(subject, table)
+    options += dtype_options(subject, table)
     options += _scheduler(pool, table)
     options += _graphs(pool, table)
     options += _cache(pool, table)
@@ -43,16 +43,6 @@ def _parallel(subject: Subject, pool: Pool) -> Options:
     if p.ep > 1:
         options.append(("--ep-size", (str(p.ep),)))
     return options
-
-
-def _weights(subject: Subject, table: OptionTable) -> Options:
-    weights = weights_of(subject, table.title, quantises=("fp8",))
-    match weights.kind:
-        case "cast":
-            return [("--dtype", (weights.dtype,))]
-        case "quantised on load":
-            return [("--quantization", (weights.dtype,))]
-    return []
 
 
 def _scheduler(pool: Pool, table: OptionTable) -> Options:

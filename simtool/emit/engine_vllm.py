@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
-from simtool.emit.subject import Subject, check_experts, weights_of
+from simtool.emit.subject import Subject, check_experts, dtype_options
 from simtool.errors import InputError
 from simtool.plan import Pool
 
@@ -19,7 +19,7 @@ _ELSEWHERE = {
 def vllm_options(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     """The options of one replica. Raises InputError."""
     options = _parallel(subject, pool, table)
-    options += _weights(subject, table)
+    options += dtype_options(subject, table)
     options += _scheduler(subject, pool, table)
     options += _cache(pool, table)
     if subject.served_name != subject.model:
@@ -57,16 +57,6 @@ def _parallel(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     if p.ep > 1:
         options += switched(table, SERVE, "--enable-expert-parallel", True)
     return options
-
-
-def _weights(subject: Subject, table: OptionTable) -> Options:
-    weights = weights_of(subject, table.title, quantises=("fp8",))
-    match weights.kind:
-        case "cast":
-            return [("--dtype", (weights.dtype,))]
-        case "quantised on load":
-            return [("--quantization", (weights.dtype,))]
-    return []
 
 
 def _scheduler(subject: Subject, pool: Pool, table: OptionTable) -> Options:

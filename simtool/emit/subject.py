@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from simtool.emit.command import Options
+from simtool.emit.option_table import OptionTable
 from simtool.emit.placement import Replica, placed_replicas
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
@@ -107,6 +109,17 @@ def weights_of(subject: Subject, engine: str, *, quantises: tuple[str, ...]) -> 
         return Weights(kind="as stored", dtype=wanted)
     rule = f"{engine} does not make {wanted} weights of {subject.model}, which stores {', '.join(sorted(stored))}"
     raise InputError("weight_dtype", rule, f"--model-path names a checkpoint that holds {wanted} weights")
+
+
+def dtype_options(subject: Subject, table: OptionTable) -> Options:
+    """The weight dtype as vLLM and SGLang both write it; they quantise to fp8 while loading."""
+    weights = weights_of(subject, table.title, quantises=("fp8",))
+    match weights.kind:
+        case "cast":
+            return [("--dtype", (weights.dtype,))]
+        case "quantised on load":
+            return [("--quantization", (weights.dtype,))]
+    return []
 
 
 def _repository(model: str) -> str:

@@ -7,6 +7,14 @@ from dataclasses import replace
 
 from simtool.errors import InputError
 from simtool.models.architecture import Layer, ModelArchitecture
+from simtool.models.config import load_architecture
+from simtool.plan import Plan
+
+
+def plan_architecture(plan: Plan, layers: int = 0) -> ModelArchitecture:
+    """The plan's model in the plan's weight dtype; with `layers` > 0, cut to so many layers."""
+    architecture = load_architecture(plan.model, plan.weight_dtype)
+    return reduced(architecture, layers) if layers else architecture
 
 
 def reduced(arch: ModelArchitecture, layers: int) -> ModelArchitecture:

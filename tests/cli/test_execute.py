@@ -16,7 +16,8 @@ torch = pytest.importorskip("torch", reason="the executor runs on torch")
 from simtool.calibration.executor.execution_file import load_execution  # noqa: E402
 from simtool.calibration.executor.prompts import prompt_ids  # noqa: E402
 from simtool.cli import run  # noqa: E402
-from simtool.run import engines_of, plan_architecture  # noqa: E402
+from simtool.models.reduced import plan_architecture  # noqa: E402
+from simtool.run import engines_of  # noqa: E402
 from simtool.simulator.run import simulate_engines  # noqa: E402
 from tests.calibration.executor.reference import Reference  # noqa: E402
 from tests.cli.test_bad_input import refuse  # noqa: E402

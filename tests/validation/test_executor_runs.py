@@ -96,3 +96,31 @@ def test_another_plan_s_run_is_no_noise():
     one, other = (of_execution(ran(**KINDS[kind]), kind) for kind in ("two replicas", "prefill first"))
     with pytest.raises(InputError, match="no second run of two replicas: pools differ"):
         validate(plan_for(one, None), one, one.workload, again=other)
+
+
+def pooled(plan, **changes):
+    """The plan with its one pool changed."""
+    return replace(plan, pools=tuple(replace(pool, **changes) for pool in plan.pools))
+
+
+OTHERS = {
+    "router": lambda plan: replace(plan, router="least_outstanding"),
+    "weight dtype": lambda plan: replace(plan, weight_dtype="fp8"),
+    "scheduler and KV policy": lambda plan: pooled(plan, scheduler=replace(plan.pools[0].scheduler, max_num_seqs=4)),
+    "KV policy": lambda plan: pooled(plan, kv=replace(plan.pools[0].kv, block_size=32)),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_run_is_not_judged_by_another_plan(what):
+    run = of_execution(ran(), "run")
+    with pytest.raises(InputError, match=f"another .*{what}"):
+        plan_for(run, OTHERS[what](run.execution.plan))
+
+
+def test_a_run_is_judged_by_the_plan_before_the_executor_changed_it():
+    run = of_execution(ran(), "run")
+    (pool,) = run.execution.plan.pools
+    scheduler = replace(pool.scheduler, async_scheduling=True, cuda_graphs=True)
+    asked = pooled(run.execution.plan, scheduler=scheduler, kv=replace(pool.kv, num_gpu_blocks=0))
+    assert plan_for(run, asked) == run.execution.plan

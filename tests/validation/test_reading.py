@@ -7,6 +7,8 @@ import pytest
 
 from simtool.calibration.validation.reading import read_measurement
 from simtool.errors import InputError
+from simtool.metrics import serving_metrics
+from tests.metrics.runs import run_of
 from tests.shared_data import SHARED, needs_shared
 from tests.validation import results
 
@@ -160,3 +162,42 @@ def test_the_replayed_traces_state_their_engine():
     assert found.engine["max_num_seqs"] == 256
     assert found.workload.num_requests == 300
     assert found.metrics["mean_tpot_ms"] == pytest.approx(32.4, abs=0.1)
+
+
+DETAILED = {
+    "input_lens": [10, 20],
+    "output_lens": [3, 2],
+    "ttfts": [0.5, 0.25],
+    "itls": [[0.1, 0.3], [0.2]],
+    "start_times": [101.0, 102.0],
+    "request_throughput": 1.4,
+    "mean_ttft_ms": 375.0,
+    "backend": "vllm",
+    "request_goodput": None,
+}
+
+
+def test_a_measured_run_has_the_same_metrics_as_the_simulated_one(tmp_path):
+    found = read_measurement(results.write(tmp_path / "r.json", DETAILED))
+    measured = serving_metrics(found.result)
+    simulated = serving_metrics(run_of([1.0, 2.0], [0.5, 0.25], [[0.1, 0.3], [0.2]]))
+    for key in ("duration", "mean_ttft_ms", "p99_tpot_ms", "p99_itl_ms", "mean_e2el_ms", "output_throughput"):
+        assert measured[key] == pytest.approx(simulated[key]), key
+    assert found.metrics["request_throughput"] == 1.4, "what the file states"
+
+
+def test_failed_requests_are_left_out_and_said(tmp_path):
+    document = DETAILED | {"output_lens": [0, 2], "itls": [[], [0.2]], "ttfts": [0.0, 0.25]}
+    found = read_measurement(results.write(tmp_path / "r.json", document))
+    assert len(found.result.sent_s) == 1
+    assert "1 failed request" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [[], {}, DETAILED | {"ttfts": [1.0]}, DETAILED | {"ttfts": ["a", "b"]}, DETAILED | {"start_times": [1.0]},
+     DETAILED | {"itls": [[None], [1.0]]}, DETAILED | {"output_lens": [[1], [2, 3]]}],
+)  # fmt: skip
+def test_bad_lists_of_vllm_are_one_error(tmp_path, document):
+    with pytest.raises(InputError):
+        read_measurement(results.write(tmp_path / "r.json", document))

@@ -95,6 +95,14 @@ def test_a_tampered_run_exits_with_1(capsys, runs, tmp_path):
     with output_folder(tmp_path / "run") as building:
         save_execution(replace(execution, result=replace(execution.result, steps=steps)), building)
     assert "The schedule diverges at step 0" in told(capsys, "--measured", tmp_path / "run", code=1).out
+    ordered = told(capsys, "--plans", "--measured", tmp_path / "run", "--measured", runs["narrow"], code=1)
+    assert "step 0" in ordered.err
+
+
+def test_a_gate_holds_for_several_plans_too(capsys, runs):
+    listed = ["--plans", "--measured", runs["a"], "--measured", runs["narrow"]]
+    told(capsys, *listed, "--gate", "900%")
+    told(capsys, *listed, "--gate", "0%", code=1)
 
 
 @pytest.mark.parametrize("as_words", [True, False])

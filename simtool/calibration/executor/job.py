@@ -9,8 +9,7 @@ import numpy as np
 
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
-from simtool.models.config import load_architecture
-from simtool.models.reduced import reduced
+from simtool.models.reduced import plan_architecture
 from simtool.plan import Plan, Pool
 from simtool.simulator.blank import blank_engine
 from simtool.simulator.engine import EngineSpec
@@ -21,7 +20,7 @@ from simtool.workload import Workload
 class Job:
     """plan: as it will run; notes: what of the user's plan was changed, and why. layers: of `architecture`.
 
-    engines: one a replica; their decisions count, their prices do not.
+    engines: one a replica, without prices: it is their decisions that count.
     """
 
     plan: Plan
@@ -35,30 +34,15 @@ class Job:
 def make_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -> Job:
     """What runs of `plan` on a `device` ("cpu" or "cuda"). layers: of the model (0: all).
 
+    KV blocks are fixed here: as many as the engine has, or as the workload can fill at most.
     Raises InputError for what cannot run, InfeasibleError where the model does not fit.
     """
-    from simtool.run import engines_of, plan_architecture
+    from simtool.run import engines_of
 
-    pools, notes = [], []
-    for pool in plan.pools:
-        changed, told = executable_pool(pool, device)
-        pools.append(changed)
-        notes += [note for note in told if note not in notes]
-    ready = replace(plan, pools=tuple(pools))
-    architecture = plan_architecture(ready, layers)
-    engines = engines_of(ready, workload, layers=layers)
-    ready = replace(ready, pools=_with_blocks(ready.pools, engines, workload))
-    engines = engines_of(ready, workload, layers=layers)
-    if layers and layers < len(plan_architecture(ready).layers):
-        notes.append(f"{layers} of {len(plan_architecture(ready).layers)} layers, in the run and in the prediction")
-    return Job(
-        plan=ready,
-        architecture=architecture,
-        layers=len(architecture.layers),
-        engines=engines,
-        workload=workload,
-        notes=tuple(notes),
-    )
+    pools = tuple(executable_pool(pool, device)[0] for pool in plan.pools)
+    engines = engines_of(replace(plan, pools=pools), workload, layers=layers)
+    fixed = replace(plan, pools=_with_blocks(plan.pools, engines, workload))
+    return given_job(fixed, workload, device=device, layers=layers)
 
 
 def given_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -> Job:
@@ -66,19 +50,16 @@ def given_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -
 
     Needs no profile and no device catalogue. Raises InputError.
     """
-    architecture = load_architecture(plan.model, plan.weight_dtype)
-    architecture = reduced(architecture, layers) if layers else architecture
+    architecture = plan_architecture(plan, layers)
     pools, notes, engines = [], [], []
     for pool in plan.pools:
-        blocks = pool.kv.num_gpu_blocks
-        if not blocks:
-            raise InputError("num_gpu_blocks", "the plan does not fix its KV blocks", "simtool emit --target torchrun")
         changed, told = executable_pool(pool, device)
         pools.append(changed)
         notes += [note for note in told if note not in notes]
-        longest = pool.scheduler.max_model_len or architecture.max_position_embeddings
-        longest = min(longest, blocks * pool.kv.block_size)
-        engines += [blank_engine(changed, num_blocks=blocks, max_model_len=longest)] * pool.replicas
+        engines += [_engine(changed, architecture)] * pool.replicas
+    whole = len(plan_architecture(plan).layers)
+    if len(architecture.layers) < whole:
+        notes.append(f"{layers} of {whole} layers, in the run and in the prediction")
     return Job(
         plan=replace(plan, pools=tuple(pools)),
         architecture=architecture,
@@ -87,6 +68,16 @@ def given_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -
         workload=workload,
         notes=tuple(notes),
     )
+
+
+def _engine(pool: Pool, architecture: ModelArchitecture) -> EngineSpec:
+    """The engine of a pool that fixes its KV blocks; its context limit is compile's."""
+    blocks = pool.kv.num_gpu_blocks
+    if not blocks:
+        raise InputError("num_gpu_blocks", "the plan does not fix its KV blocks", "simtool emit --target torchrun")
+    asked, room = pool.scheduler.max_model_len, blocks * pool.kv.block_size
+    longest = min(asked or architecture.max_position_embeddings, room)
+    return blank_engine(pool, num_blocks=blocks, max_model_len=longest)
 
 
 def executable_pool(pool: Pool, device: str) -> tuple[Pool, list[str]]:
@@ -107,7 +98,7 @@ def executable_pool(pool: Pool, device: str) -> tuple[Pool, list[str]]:
 
 
 def _with_blocks(pools: Sequence[Pool], engines: Sequence[EngineSpec], workload: Workload) -> tuple[Pool, ...]:
-    """Pools with their KV blocks fixed: as many as the engine has, or as the workload can fill at most."""
+    """The pools with num_gpu_blocks."""
     fixed, replica = [], 0
     tokens = workload.input_tokens.astype(np.int64) + workload.output_tokens
     for pool in pools:

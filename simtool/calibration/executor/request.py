@@ -16,7 +16,7 @@ class ExecuteRequest:
 
     dtype: of activations, cache and unquantised weights ("auto": the model's). offload_experts: experts a layer that
     stay on the device while all live in host memory (0: no offload). overlap: shared experts beside the routed ones, on
-    a stream of their own. kineto: record a PyTorch profile of the run.
+    a stream of their own.
     """
 
     device: Literal["", "cpu", "cuda"] = ""
@@ -25,7 +25,6 @@ class ExecuteRequest:
     dtype: str = "auto"
     offload_experts: int = 0
     overlap: bool = False
-    kineto: bool = False
 
     def __post_init__(self) -> None:
         if self.device not in ("", "cpu", "cuda"):

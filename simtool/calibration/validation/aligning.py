@@ -72,8 +72,9 @@ def _noise(one: Measurement, two: Measurement | None, key: str) -> float:
     return abs(second / first - 1.0) if first else math.nan
 
 
-def check_same_run(one: Measurement, again: Measurement) -> None:
-    """Raise InputError unless two executions are of one plan, model and seed of requests: else they show no noise."""
+def check_again(one: Measurement, again: Measurement, workload: Workload) -> None:
+    """Raise InputError unless `again` has the same requests, and executions one plan: else they show no noise."""
+    check_aligned(again, workload)
     if one.execution is None or again.execution is None:
         return
     first, second = one.execution, again.execution

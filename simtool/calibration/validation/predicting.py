@@ -10,8 +10,9 @@ import numpy as np
 from simtool.hardware.own_cluster import own_cluster
 from simtool.metrics import Result, serving_metrics
 from simtool.models.architecture import ModelArchitecture
+from simtool.models.reduced import plan_architecture
 from simtool.plan import Plan, Pool
-from simtool.run import check_devices, plan_architecture
+from simtool.run import check_devices
 from simtool.simulator.compile import compile_engine, stage_hardware
 from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.engine import EngineSpec

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from simtool.calibration.executor.execution import Execution
-from simtool.calibration.validation.aligning import check_aligned, check_same_run, metric_rows
+from simtool.calibration.validation.aligning import check_again, check_aligned, metric_rows
 from simtool.calibration.validation.attribution import attribute, parts_of
 from simtool.calibration.validation.gates import FLOOR, gates
 from simtool.calibration.validation.held import HeldSchedule, hold
@@ -17,7 +17,7 @@ from simtool.calibration.validation.measurement import Measurement
 from simtool.calibration.validation.predicting import Prediction, Priced, predict, price_plan
 from simtool.calibration.validation.step_table import compare_steps, errors_by_composition, errors_of
 from simtool.errors import InputError
-from simtool.plan import Plan
+from simtool.plan import KvPolicy, Plan, Pool, Scheduler
 from simtool.simulator.setup import request_latency_s
 from simtool.validation import Validation
 from simtool.workload import Workload
@@ -40,8 +40,7 @@ def validate(
     execution = measurement.execution
     aligned = check_aligned(measurement, workload)
     if again is not None:
-        check_aligned(again, workload)
-        check_same_run(measurement, again)
+        check_again(measurement, again, workload)
     priced = price_plan(plan, workload, execution.layers if execution else 0)
     prediction = predict(priced, workload)
     if not prediction.metrics["completed"]:
@@ -125,7 +124,18 @@ def plan_for(measurement: Measurement, given: Plan | None) -> Plan:
     _same(measurement.source, "device", [pool.device for pool in ran.pools], [pool.device for pool in given.pools])
     _same(measurement.source, "parallel degrees", *([p.parallel for p in one.pools] for one in (ran, given)))
     _same(measurement.source, "replicas", *([p.replicas for p in one.pools] for one in (ran, given)))
+    _same(measurement.source, "router", ran.router, given.router)
+    _same(measurement.source, "weight dtype", ran.weight_dtype, given.weight_dtype)
+    _same(
+        measurement.source, "scheduler and KV policy", *([_knobs(pool) for pool in one.pools] for one in (ran, given))
+    )
     return replace(ran, profiles=given.profiles, kernel_library=given.kernel_library)
+
+
+def _knobs(pool: Pool) -> tuple[Scheduler, KvPolicy]:
+    """What is decided of a pool's scheduling, but for what an executor changes and tells."""
+    scheduler = replace(pool.scheduler, async_scheduling=False, cuda_graphs=False)
+    return scheduler, replace(pool.kv, num_gpu_blocks=0)
 
 
 def _same(source: str, what: str, ran: object, given: object) -> None:

@@ -9,6 +9,7 @@ from simtool.calibration.executor.run_job import HostClock, run_job
 from simtool.errors import InputError
 from simtool.files import output_folder
 from simtool.plan import KvPolicy, Plan, Pool, Scheduler
+from simtool.run import engines_of
 from simtool.simulator.run import simulate_engines
 from tests.calibration.executor.fake_runner import FakeRunner
 from tests.calibration.executor.test_sequences import shared_workload
@@ -71,7 +72,8 @@ def test_the_simulator_s_prices_give_the_simulator_s_result():
     workload = shared_workload(4, 40, rate=50.0)
     job = make_job(plan(), workload, device="cpu", layers=4)
 
-    simulated = simulate_engines(job.engines, workload, exact_steps=True, record_steps=True)
+    engines = engines_of(job.plan, workload, layers=job.layers)
+    simulated = simulate_engines(engines, workload, exact_steps=True, record_steps=True)
     durations = {
         replica: iter((simulated.steps["end_s"] - simulated.steps["start_s"])[simulated.steps["replica"] == replica])
         for replica in (0, 1)
