@@ -88,7 +88,7 @@ def mimo_decoder(fields: ConfigFields) -> Decoder:
     hidden = fields.size("hidden_size")
     if not fields.flag("attention_bias", default=True):
         raise fields.unsupported("attention_bias", False, "the mimo class has q, k and v biases")
-    extra = fields.size("num_nextn_predict_layers", default=0, minimum=0)
+    extra = fields.extra_layers("num_nextn_predict_layers")
     return Decoder(
         layers=decoder.layers,
         final_norm_params=hidden,

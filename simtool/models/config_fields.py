@@ -99,7 +99,13 @@ class ConfigFields:
 
     def layers(self, *keys: str) -> int:
         """The number of layers, bounded."""
-        count = self.size(*(keys or ("num_hidden_layers",)))
+        return self._bounded(self.size(*(keys or ("num_hidden_layers",))))
+
+    def extra_layers(self, key: str) -> int:
+        """The number of multi-token-prediction layers, bounded; 0 where the file states none."""
+        return self._bounded(self.size(key, default=0, minimum=0))
+
+    def _bounded(self, count: int) -> int:
         if count > MAX_LAYERS:
             raise InputError(count, f"{self.path}: more than {MAX_LAYERS} layers")
         return count

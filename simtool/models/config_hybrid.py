@@ -31,7 +31,7 @@ def qwen_hybrid_decoder(fields: ConfigFields) -> Decoder:
         Layer(mixer=softmax if kind == FULL else delta, mlp=_qwen_mlp(fields, index), norm_params=2 * hidden)
         for index, kind in enumerate(kinds)
     )
-    extra = fields.size("mtp_num_hidden_layers", default=0, minimum=0)
+    extra = fields.extra_layers("mtp_num_hidden_layers")
     block = Layer(mixer=softmax, mlp=_qwen_mlp(fields, count - 1), norm_params=2 * hidden)
     # One fc (2 hidden → hidden) and three norms, whatever the number of MTP layers (vllm qwen3_next_mtp.py).
     return Decoder(
@@ -84,7 +84,7 @@ def nemotron_h_decoder(fields: ConfigFields) -> Decoder:
     kinds = _block_kinds(fields, "layers_block_type", "hybrid_override_pattern")
     if fields.has("num_hidden_layers") and fields.layers() != len(kinds):
         raise fields.unsupported("num_hidden_layers", fields.layers(), f"the pattern has {len(kinds)} layers")
-    extra = fields.size("num_nextn_predict_layers", default=0, minimum=0)
+    extra = fields.extra_layers("num_nextn_predict_layers")
     mtp = _block_kinds(fields, "mtp_layers_block_type", "mtp_hybrid_override_pattern") if extra else []
     return Decoder(
         layers=tuple(_nemotron_layer(fields, kind) for kind in kinds),
@@ -192,7 +192,7 @@ def kimi_linear_decoder(fields: ConfigFields) -> Decoder:
         )
         for index in range(count)
     )
-    if fields.size("num_nextn_predict_layers", default=0, minimum=0):
+    if fields.extra_layers("num_nextn_predict_layers"):
         raise fields.unsupported("num_nextn_predict_layers", fields.data["num_nextn_predict_layers"], "only 0")
     return Decoder(layers=layers, final_norm_params=hidden + residual // 2)
 

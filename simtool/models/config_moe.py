@@ -97,7 +97,7 @@ def deepseek_decoder(fields: ConfigFields) -> Decoder:
         indexer = lightning_indexer(fields, shared=shared[index]) if sparse else None
         attention = latent_attention(fields, indexer)
         layers.append(Layer(mixer=attention, mlp=_deepseek_feed_forward(fields, index), norm_params=2 * hidden))
-    extra = fields.size("num_nextn_predict_layers", default=0, minimum=0)
+    extra = fields.extra_layers("num_nextn_predict_layers")
     mtp = Layer(
         mixer=latent_attention(fields, lightning_indexer(fields) if sparse else None),
         mlp=deepseek_experts(fields),

@@ -155,7 +155,7 @@ def step_decoder(fields: ConfigFields) -> Decoder:
     be given: the released models have 96 there and 64 in full layers.
     """
     hidden, count = fields.size("hidden_size"), fields.layers()
-    extra = fields.size("num_nextn_predict_layers", default=0, minimum=0)
+    extra = fields.extra_layers("num_nextn_predict_layers")
     if fields.has("num_sliding_attention_heads"):
         sliding_heads = fields.size("num_sliding_attention_heads")
     elif fields.has("attention_other_setting"):
@@ -223,7 +223,7 @@ def glm4_moe_decoder(fields: ConfigFields) -> Decoder:
         Layer(mixer=attention, mlp=_dense(fields) if index < first else experts, norm_params=2 * hidden)
         for index in range(count)
     )
-    extra = fields.size("num_nextn_predict_layers", default=0, minimum=0)
+    extra = fields.extra_layers("num_nextn_predict_layers")
     return Decoder(
         layers=layers,
         final_norm_params=hidden,

@@ -219,6 +219,20 @@ def test_step_models_have_more_heads_in_sliding_layers():
     assert counts.active_layers == pytest.approx(11e9, rel=0.01)
 
 
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_no_config_makes_more_layers_than_memory_holds(name):
+    """Also counts that the released file does not state, and in the part of a multimodal file that has the language."""
+    keys = ("num_hidden_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+    for key in keys:
+        config = copy.deepcopy(dict(CONFIGS[name]))
+        (config if "text_config" not in config else config["text_config"])[key] = 10**9
+        try:
+            arch = parse_config(config, "damaged")
+        except InputError:
+            continue
+        assert len(arch.layers) + len(arch.mtp_layers) < 10_000
+
+
 ODD = st.one_of(
     st.none(),
     st.booleans(),
