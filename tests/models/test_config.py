@@ -225,7 +225,7 @@ def test_no_config_makes_more_layers_than_memory_holds(name):
     keys = ("num_hidden_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
     for key in keys:
         config = copy.deepcopy(dict(CONFIGS[name]))
-        (config if "text_config" not in config else config["text_config"])[key] = 10**9
+        config.get("text_config", config)[key] = 10**9
         try:
             arch = parse_config(config, "damaged")
         except InputError:
