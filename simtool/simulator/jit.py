@@ -28,7 +28,7 @@ def cache_folder() -> str:
     numba checks the file of a function but not the files of the functions that it has inlined.
     """
     source = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         text = path.read_bytes()
         if path.name in ("jit.py", "state.py") or b"@jit" in text:
             source.update(text)

@@ -1,0 +1,1 @@
+"""Task graphs: work on streams that share resources, simulated exactly for piecewise-constant rates."""

@@ -1,0 +1,76 @@
+"""The heap of tasks that launch or run, the earliest KEY first; each task knows its place, so that a key can change."""
+
+from __future__ import annotations
+
+from simtool.simulator.jit import jit
+from simtool.simulator.tasks.arrays import HEAP_N, KEY, PLACE, Arrays
+
+
+@jit
+def rise(a: Arrays, place: int) -> None:
+    """Move the task at `place` up to where its key belongs."""
+    task = a.heap[place]
+    key = a.task_f[task, KEY]
+    while place > 0:
+        above = (place - 1) >> 1
+        if a.task_f[a.heap[above], KEY] <= key:
+            break
+        a.heap[place] = a.heap[above]
+        a.task_i[a.heap[place], PLACE] = place
+        place = above
+    a.heap[place] = task
+    a.task_i[task, PLACE] = place
+
+
+@jit
+def sink(a: Arrays, place: int) -> None:
+    """Move the task at `place` down to where its key belongs."""
+    task, count = a.heap[place], a.counters[HEAP_N]
+    key = a.task_f[task, KEY]
+    while True:
+        below = 2 * place + 1
+        if below >= count:
+            break
+        if below + 1 < count and a.task_f[a.heap[below + 1], KEY] < a.task_f[a.heap[below], KEY]:
+            below += 1
+        if key <= a.task_f[a.heap[below], KEY]:
+            break
+        a.heap[place] = a.heap[below]
+        a.task_i[a.heap[place], PLACE] = place
+        place = below
+    a.heap[place] = task
+    a.task_i[task, PLACE] = place
+
+
+@jit
+def push(a: Arrays, task: int) -> None:
+    """Put in a task whose KEY is set."""
+    place = a.counters[HEAP_N]
+    a.heap[place] = task
+    a.task_i[task, PLACE] = place
+    a.counters[HEAP_N] += 1
+    rise(a, place)
+
+
+@jit
+def pop(a: Arrays) -> int:
+    """Take out the earliest task."""
+    task = a.heap[0]
+    a.counters[HEAP_N] -= 1
+    count = a.counters[HEAP_N]
+    if count > 0:
+        a.heap[0] = a.heap[count]
+        a.task_i[a.heap[0], PLACE] = 0
+        sink(a, 0)
+    return int(task)
+
+
+@jit
+def rekey(a: Arrays, task: int, key: float) -> None:
+    """Give a task of the heap another KEY."""
+    before = a.task_f[task, KEY]
+    a.task_f[task, KEY] = key
+    if key < before:
+        rise(a, a.task_i[task, PLACE])
+    elif key > before:
+        sink(a, a.task_i[task, PLACE])
