@@ -58,7 +58,7 @@ class Arrays(NamedTuple):
 
 def make_arrays(graph: TaskGraph, changes: Sequence[RateChange], segments: int) -> Arrays:
     """Arrays of a checked graph; `segments` is how many changes of speed can be recorded."""
-    rooms = {one.name: place for place, one in enumerate((*graph.resources, *graph.stores))}
+    rooms = {name: place for place, name in enumerate(graph.rooms)}
     n, r = len(graph.tasks), len(rooms)
     task_i, task_f = np.zeros((n, 17), np.int64), np.zeros((n, 12))
     entry_i, entry_f = _entries(graph, rooms, task_i)
@@ -98,7 +98,8 @@ def make_arrays(graph: TaskGraph, changes: Sequence[RateChange], segments: int) 
 
 
 def _entries(graph: TaskGraph, rooms: dict[str, int], task_i: I8) -> tuple[I8, F8]:
-    owners, units = [], []
+    owners: list[tuple[int, int, int, int]] = []
+    units: list[tuple[float, float]] = []
     for index, task in enumerate(graph.tasks):
         task_i[index, ENTRY] = len(owners)
         for name in dict.fromkeys((*task.work, *task.holds)):

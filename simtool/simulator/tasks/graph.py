@@ -14,8 +14,8 @@ from simtool.simulator.tasks.task import Resource, Store, Task
 class TaskGraph:
     """A step, or any other work. Tasks refer to earlier and later tasks by index; `check` refuses cycles.
 
-    interference: (kind, other kind) → speed of the first while the second runs on a resource that both use; the smallest
-    factor counts where several run. tiled: the resource whose kernels run in waves.
+    interference: (kind, other kind) → speed of the first while the second runs on a resource that both use; the
+    smallest factor counts where several run. tiled: the resource whose kernels run in waves.
     """
 
     resources: tuple[Resource, ...]
@@ -29,10 +29,15 @@ class TaskGraph:
         """Resource → units a second."""
         return {resource.name: resource.rate for resource in self.resources}
 
+    @property
+    def rooms(self) -> list[str]:
+        """Names of resources and stores."""
+        return [*(resource.name for resource in self.resources), *(store.name for store in self.stores)]
+
 
 def check_graph(graph: TaskGraph) -> None:
     """InputError for names that are double or unknown, numbers that are none, and what could never start."""
-    names = [one.name for one in (*graph.resources, *graph.stores)]
+    names = graph.rooms
     if len(set(names)) < len(names):
         raise InputError(sorted(names), "resources and stores must have names of their own")
     for resource in graph.resources:

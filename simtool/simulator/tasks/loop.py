@@ -1,4 +1,4 @@
-"""The event loop of a task graph: tasks start, are served, end; speeds change only when the set of running tasks does."""
+"""The event loop of a task graph: tasks start, are served, end. Speeds change only when the running tasks do."""
 
 from __future__ import annotations
 

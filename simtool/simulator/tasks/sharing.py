@@ -99,10 +99,10 @@ def alone(a: Arrays, task: int) -> float:
 @jit
 def works(a: Arrays, task: int) -> bool:
     """Whether the task has work on any resource."""
+    most = 0.0
     for entry in range(a.task_i[task, ENTRY], a.task_i[task, ENTRY_END]):
-        if a.entry_f[entry, WORK] > 0.0:
-            return True
-    return False
+        most = max(most, a.entry_f[entry, WORK])
+    return most > 0.0
 
 
 @jit
@@ -147,7 +147,7 @@ def demand(a: Arrays, room: int, priority: int) -> None:
 
 @jit
 def level(a: Arrays, tasks: int, rooms: int, priority: int) -> float:
-    """How far the speeds of a priority can rise, in shares, until a resource or a task is at its end; inf: none rises."""
+    """How far the speeds of a priority rise, in shares, until a resource or a task is at its end; inf: none rises."""
     n, highest = a.task_i.shape[0], math.inf
     for i in range(tasks):
         task = a.part[i]
@@ -168,11 +168,11 @@ def settle(a: Arrays, tasks: int, rooms: int, priority: int, height: float) -> i
     n, limit, count = a.task_i.shape[0], height * (1.0 + _EPS), 0
     for i in range(tasks):
         task = a.part[i]
-        if a.task_i[task, FROZEN] == 0 and a.task_i[task, PRIORITY] == priority:
-            if a.task_f[task, CAP] <= limit * a.task_f[task, SHARE]:
-                a.task_i[task, FROZEN] = 1
-                a.settled[count] = task
-                count += 1
+        rises = a.task_i[task, FROZEN] == 0 and a.task_i[task, PRIORITY] == priority
+        if rises and a.task_f[task, CAP] <= limit * a.task_f[task, SHARE]:
+            a.task_i[task, FROZEN] = 1
+            a.settled[count] = task
+            count += 1
     for i in range(rooms):
         room = a.part[n + i]
         if a.room_i[room, RISING] == 0 or a.room_f[room, FREE] > limit * a.room_f[room, DEMAND]:

@@ -43,8 +43,8 @@ class Task:
     work: resource → units. Its parts are served together, in proportion (a roofline's `max`, not a sum).
     latency_s: passes before the work is served (launch, hop) and shares with nobody.
     shortest_s: the work takes no less, however free the resources are (a kernel's measured time alone).
-    holds: resource → units that it keeps from others while it runs (multiprocessors of a communication kernel). It waits
-        until they are free.
+    holds: resource → units that it keeps from others while it runs (multiprocessors of a communication kernel). It
+        waits until they are free.
     takes, gives: store → units, at its start and at its end. It waits until they are there.
     priority: strict; a smaller number is served first.
     weight: its share beside others of its priority, in speed (1 / seconds). 0: its speed alone, so that all are slowed
