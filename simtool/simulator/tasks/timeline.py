@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simtool.simulator.tasks.graph import TaskGraph, stream_edges
+from simtool.simulator.tasks.graph import TaskGraph, edge_array
 
 Array = NDArray[np.float64]
 
@@ -83,6 +83,5 @@ def covered_s(spans: Array) -> float:
 
 
 def graph_edges(graph: TaskGraph) -> list[tuple[int, int]]:
-    """(before, after) of all tasks."""
-    own = [(first, index) for index, task in enumerate(graph.tasks) for first in task.after]
-    return own + stream_edges(graph.tasks)
+    """(before, after) of all tasks, each pair once."""
+    return [(first, second) for first, second in edge_array(graph.tasks).tolist()]
