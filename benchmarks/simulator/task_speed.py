@@ -61,6 +61,7 @@ class SimpyTasks:
         self.left: dict[int, float] = {}
         self.speed: dict[int, float] = {}
         self.changed = self.env.event()
+        self.last_s = 0.0
         before: list[list[int]] = [[] for _ in graph.tasks]
         for first, second in edge_array(graph.tasks).tolist():
             before[second].append(first)
@@ -68,9 +69,9 @@ class SimpyTasks:
             self.env.process(self.task(index, before[index]))
 
     def run(self) -> float:
-        """The makespan."""
+        """The makespan (the clock itself runs on to the last timeout that nobody waits for any more)."""
         self.env.run()
-        return float(self.env.now)
+        return self.last_s
 
     def task(self, index: int, before: list[int]) -> simpy.events.ProcessGenerator:
         yield simpy.AllOf(self.env, [self.ended[first] for first in before])
@@ -84,6 +85,7 @@ class SimpyTasks:
             if self.left[index] <= 1e-12:
                 break
         del self.left[index]
+        self.last_s = float(self.env.now)
         self.ended[index].succeed()
         self.reshare()
 
