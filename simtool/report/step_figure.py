@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from plotly import graph_objects as go
@@ -89,7 +91,7 @@ def _tasks(figure: go.Figure, timeline: Timeline, lane: Places, factor: float) -
         figure.add_scatter(
             x=broken(start * factor, end * factor), y=broken(row, row), mode="lines", row=1, col=1,
             name=name or "other", text=[label for label in labels for _ in range(3)],
-            line={"color": colours[name], "width": 17},
+            line={"color": colours[name], "width": 17, "simplify": False},
             hovertemplate="%{text}, %{x:.6g}<extra>" + (name or "other") + "</extra>",
         )  # fmt: skip
 
@@ -104,11 +106,11 @@ def _critical(figure: go.Figure, timeline: Timeline, lane: Places, factor: float
     start, end, row, _, _ = slabs(timeline, path[lane[path] < MOST_LANES], lane)
     figure.add_scatter(
         x=broken(start * factor, end * factor), y=broken(row + 0.42, row + 0.42), mode="lines", name="critical path",
-        line={"color": _CRITICAL, "width": 4}, hoverinfo="skip", row=1, col=1,
+        line={"color": _CRITICAL, "width": 4, "simplify": False}, hoverinfo="skip", row=1, col=1,
     )  # fmt: skip
 
 
-def broken(start: Array, end: Array) -> list[float | None]:
+def broken(start: NDArray[Any], end: NDArray[Any]) -> list[float | None]:
     """start, end, nothing, start, … to nine digits: separate pieces of one line."""
     found: list[float | None] = []
     for one, other in zip(start.tolist(), end.tolist(), strict=True):
@@ -128,7 +130,8 @@ def _usage(figure: go.Figure, timeline: Timeline, factor: float) -> None:
     for place, name in enumerate(name for name in shares if name in ranked):
         y = np.append(shares[name], shares[name][-1])
         figure.add_scatter(
-            x=[float(f"{x:.6g}") for x in edges * factor], y=[float(f"{v:.4g}") for v in y], mode="lines", name=name,
+            x=[float(f"{x:.6g}") for x in edges * factor], y=[float(f"{v:.4g}") for v in y], mode="lines",
+            name=f"{name[:40]} in use",
             line={"color": CATEGORICAL[place % len(CATEGORICAL)], "width": 1.6, "shape": "hv"}, row=2, col=1,
             hovertemplate="%{y:.3g}% at %{x:.4g}<extra>" + name[:40] + "</extra>",
         )  # fmt: skip

@@ -14,15 +14,17 @@ from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.task import Resource, Task
 from simtool.workload import make_workload
 
-_ENTRIES = ("arrive", "advance", "run_event", "run_graph")
+_REPLICA = ("arrive", "advance", "run_event")
+_TASKS = ("make_arrays_struct", "run_graph")
 
 
-def kernel_is_ready() -> bool:
-    """Whether the machine code of this version's kernel lies on disk (or nothing is to be compiled)."""
+def kernel_is_ready(*, replica: bool = True, tasks: bool = True) -> bool:
+    """Whether machine code of the kernels asked for, of this version, lies on disk (or nothing is to be compiled)."""
     from pathlib import Path
 
     folder = Path(cache_folder())
-    return not COMPILED or all(any(folder.rglob(f"*.{entry}-*.nbi")) for entry in _ENTRIES)
+    entries = (*(_REPLICA if replica else ()), *(_TASKS if tasks else ()))
+    return not COMPILED or all(any(folder.rglob(f"*.{entry}-*.nbi")) for entry in entries)
 
 
 def compile_kernel() -> None:
