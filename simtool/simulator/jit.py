@@ -30,7 +30,7 @@ def cache_folder() -> str:
     source = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         text = path.read_bytes()
-        if path.name in ("jit.py", "state.py") or b"@jit" in text:
+        if path.name in ("jit.py", "state.py", "arrays.py") or b"@jit" in text:
             source.update(text)
     home = os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     return str(Path(home) / "simtool" / f"kernel-{source.hexdigest()[:16]}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from simtool.errors import InputError
 from simtool.simulator.tasks.task import Resource, Store, Task
@@ -12,7 +14,7 @@ from simtool.simulator.tasks.task import Resource, Store, Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskGraph:
-    """A step, or any other work. Tasks refer to earlier and later tasks by index; `check` refuses cycles.
+    """A step, or any other work. Tasks refer to earlier and later tasks by index; simulating refuses cycles.
 
     interference: (kind, other kind) → speed of the first while the second runs on a resource that both use; the
     smallest factor counts where several run. tiled: the resource whose kernels run in waves.
@@ -35,56 +37,22 @@ class TaskGraph:
         return [*(resource.name for resource in self.resources), *(store.name for store in self.stores)]
 
 
-def check_graph(graph: TaskGraph) -> None:
-    """InputError for names that are double or unknown, numbers that are none, and what could never start."""
-    names = graph.rooms
-    if len(set(names)) < len(names):
-        raise InputError(sorted(names), "resources and stores must have names of their own")
-    for resource in graph.resources:
-        _check_number(resource.rate, f"rate of {resource.name}")
-    for store in graph.stores:
-        _check_number(store.capacity, f"capacity of {store.name}")
-    rates, stores = graph.rates, {store.name: store.capacity for store in graph.stores}
-    for task in graph.tasks:
-        _check_task(task, rates, stores, len(graph.tasks))
-    for pair, factor in graph.interference.items():
-        if not 0.0 < factor <= 1.0:
-            raise InputError(factor, f"interference of {pair} must be in (0, 1]")
-
-
-def stream_edges(tasks: Iterable[Task]) -> list[tuple[int, int]]:
-    """(before, after) of neighbours in a stream."""
-    last: dict[str, int] = {}
-    edges = []
-    for index, task in enumerate(tasks):
-        if task.stream:
-            if task.stream in last:
-                edges.append((last[task.stream], index))
-            last[task.stream] = index
-    return edges
-
-
-def _check_task(task: Task, rates: Mapping[str, float], stores: Mapping[str, float], count: int) -> None:
-    for amounts, known, what in (
-        (task.work, rates, "resource"),
-        (task.holds, rates, "resource"),
-        (task.takes, stores, "store"),
-        (task.gives, stores, "store"),
-    ):
-        for name, amount in amounts.items():
-            if name not in known:
-                raise InputError(name, f"is no {what} of the graph", f"task {task.name} uses it")
-            _check_number(amount, f"{name} of task {task.name}")
-    for seconds in (task.latency_s, task.shortest_s, task.weight):
-        _check_number(seconds, f"seconds or weight of task {task.name}")
-    for name, amount in (*task.holds.items(), *task.takes.items()):
-        most = (rates if name in rates else stores)[name]
-        if amount > most:
-            raise InputError(amount, f"task {task.name} needs more than the {most} of {name} that there are")
-    if any(not 0 <= index < count for index in task.after):
-        raise InputError(task.after, f"task {task.name} waits for tasks that the graph lacks")
-
-
-def _check_number(value: float, what: str) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError(value, f"{what} must be finite and not negative")
+def edge_array(tasks: Sequence[Task]) -> NDArray[np.int64]:
+    """[k, 2] (before, after), each once and in order: `after` of the tasks, and neighbours in a stream."""
+    n = len(tasks)
+    counts = np.fromiter((len(task.after) for task in tasks), np.int64, n)
+    try:
+        before = np.array([first for task in tasks for first in task.after], np.int64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError("after", "must hold indices of tasks") from None
+    after = np.repeat(np.arange(n), counts)
+    for place in np.flatnonzero((before < 0) | (before >= n))[:1]:
+        raise InputError(int(before[place]), f"task {tasks[after[place]].name} waits for a task that the graph lacks")
+    known: dict[str, int] = {"": -1}
+    stream = np.array([known.setdefault(task.stream, len(known)) for task in tasks], np.int64)
+    order = np.argsort(stream, kind="stable")
+    neighbours = (stream[order[1:]] == stream[order[:-1]]) & (stream[order[1:]] >= 0)
+    first = np.concatenate([before, order[:-1][neighbours]])
+    second = np.concatenate([after, order[1:][neighbours]])
+    codes = np.unique(first * n + second) if n else first
+    return np.column_stack(np.divmod(codes, max(n, 1)))

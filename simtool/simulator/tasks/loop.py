@@ -10,25 +10,25 @@ from simtool.simulator.tasks.arrays import (
     BEFORE,
     CAP,
     CHANGE,
+    DIRTY,
+    DIRTY_N,
     DONE,
     END,
     ENDED,
     ENTRY,
     ENTRY_END,
-    FIRST_WAITING,
+    FREED,
     GIVE,
     GIVE_END,
     HEAD,
     HEAP_N,
     HOLD,
     KEY,
-    LAST_WAITING,
     LATENCY,
     LAUNCHING,
     LEFT,
     MARK,
     MISSING,
-    NEXT_WAITING,
     NOW_SEEN,
     PENDING,
     PHASE,
@@ -43,9 +43,9 @@ from simtool.simulator.tasks.arrays import (
     TAKE,
     TAKE_END,
     TAKEN,
-    WAITING,
     Arrays,
 )
+from simtool.simulator.tasks.line import next_fitting, ready
 from simtool.simulator.tasks.queue import pop, push
 from simtool.simulator.tasks.sharing import record, share
 
@@ -53,122 +53,93 @@ _SAME = 1e-12  # events this near, relative to the clock, are one
 
 
 @jit
-def fits(a: Arrays, task: int) -> bool:
-    """Whether what the task holds and takes is free."""
-    for entry in range(a.task_i[task, ENTRY], a.task_i[task, ENTRY_END]):
-        room, hold = a.entry_i[entry, RESOURCE], a.entry_f[entry, HOLD]
-        if hold > 0.0 and a.room_f[room, TAKEN] + hold > a.room_f[room, RATE] * (1.0 + _SAME):
-            return False
-    for i in range(a.task_i[task, TAKE], a.task_i[task, TAKE_END]):
-        room = a.store_i[i]
-        if a.room_f[room, TAKEN] + a.store_f[i] > a.room_f[room, RATE] * (1.0 + _SAME):
-            return False
-    return True
-
-
-@jit
 def touch(a: Arrays, room: int) -> None:
     """Mark a resource whose running tasks have changed."""
-    a.room_i[room, MARK] = -1
+    if a.room_i[room, MARK] != DIRTY:
+        a.room_i[room, MARK] = DIRTY
+        a.dirty[a.counters[DIRTY_N]] = room
+        a.counters[DIRTY_N] += 1
 
 
 @jit
 def begin(a: Arrays, task: int, now_s: float) -> None:
     """The task's work is served from now on."""
-    a.task_i[task, PHASE] = RUNNING
-    a.task_f[task, SINCE] = now_s
-    if a.task_i[task, ENTRY] == a.task_i[task, ENTRY_END]:
-        speed = a.task_f[task, CAP]
-        a.task_f[task, SPEED] = speed
+    task_i, task_f, entry_i, room_i = a.task_i, a.task_f, a.entry_i, a.room_i
+    task_i[task, PHASE] = RUNNING
+    task_f[task, SINCE] = now_s
+    first, last = task_i[task, ENTRY], task_i[task, ENTRY_END]
+    if first == last:
+        speed = task_f[task, CAP]
+        task_f[task, SPEED] = speed
         record(a, task, now_s, speed)
-        a.task_f[task, KEY] = now_s + a.task_f[task, LEFT] / speed
+        task_f[task, KEY] = now_s + task_f[task, LEFT] / speed
         push(a, task)
         return
-    a.task_f[task, KEY] = math.inf
+    task_f[task, KEY] = math.inf
     push(a, task)
-    for entry in range(a.task_i[task, ENTRY], a.task_i[task, ENTRY_END]):
-        room = a.entry_i[entry, RESOURCE]
-        head = a.room_i[room, HEAD]
-        a.entry_i[entry, AFTER], a.entry_i[entry, BEFORE] = head, -1
+    for entry in range(first, last):
+        room = entry_i[entry, RESOURCE]
+        head = room_i[room, HEAD]
+        entry_i[entry, AFTER], entry_i[entry, BEFORE] = head, -1
         if head >= 0:
-            a.entry_i[head, BEFORE] = entry
-        a.room_i[room, HEAD] = entry
+            entry_i[head, BEFORE] = entry
+        room_i[room, HEAD] = entry
         touch(a, room)
 
 
 @jit
 def start(a: Arrays, task: int, now_s: float) -> None:
     """The task takes what it needs and is launched."""
-    a.task_f[task, START] = now_s
-    for entry in range(a.task_i[task, ENTRY], a.task_i[task, ENTRY_END]):
+    task_i, task_f, room_f = a.task_i, a.task_f, a.room_f
+    task_f[task, START] = now_s
+    for entry in range(task_i[task, ENTRY], task_i[task, ENTRY_END]):
         if a.entry_f[entry, HOLD] > 0.0:
-            a.room_f[a.entry_i[entry, RESOURCE], TAKEN] += a.entry_f[entry, HOLD]
+            room_f[a.entry_i[entry, RESOURCE], TAKEN] += a.entry_f[entry, HOLD]
             touch(a, a.entry_i[entry, RESOURCE])
-    for i in range(a.task_i[task, TAKE], a.task_i[task, TAKE_END]):
-        a.room_f[a.store_i[i], TAKEN] += a.store_f[i]
-    if a.task_f[task, LATENCY] > 0.0:
-        a.task_i[task, PHASE] = LAUNCHING
-        a.task_f[task, KEY] = now_s + a.task_f[task, LATENCY]
+    for i in range(task_i[task, TAKE], task_i[task, TAKE_END]):
+        room_f[a.store_i[i], TAKEN] += a.store_f[i]
+    if task_f[task, LATENCY] > 0.0:
+        task_i[task, PHASE] = LAUNCHING
+        task_f[task, KEY] = now_s + task_f[task, LATENCY]
         push(a, task)
     else:
         begin(a, task, now_s)
 
 
 @jit
-def ready(a: Arrays, task: int) -> None:
-    """Everything before the task has ended: it waits to be started, at the end of the line."""
-    a.task_i[task, PHASE] = WAITING
-    a.task_i[task, NEXT_WAITING] = -1
-    last = a.counters[LAST_WAITING]
-    if last >= 0:
-        a.task_i[last, NEXT_WAITING] = task
-    else:
-        a.counters[FIRST_WAITING] = task
-    a.counters[LAST_WAITING] = task
-
-
-@jit
-def admit(a: Arrays, now_s: float) -> None:
-    """Start, in the order of the line, every task that fits."""
-    before, task = -1, a.counters[FIRST_WAITING]
-    while task >= 0:
-        following = a.task_i[task, NEXT_WAITING]
-        if fits(a, task):
-            if before >= 0:
-                a.task_i[before, NEXT_WAITING] = following
-            else:
-                a.counters[FIRST_WAITING] = following
-            if following < 0:
-                a.counters[LAST_WAITING] = before
-            start(a, task, now_s)
+def leave(a: Arrays, task: int) -> None:
+    """The task frees its resources and gives to stores."""
+    task_i, entry_i, room_i, room_f = a.task_i, a.entry_i, a.room_i, a.room_f
+    for entry in range(task_i[task, ENTRY], task_i[task, ENTRY_END]):
+        room, after, before = entry_i[entry, RESOURCE], entry_i[entry, AFTER], entry_i[entry, BEFORE]
+        if before >= 0:
+            entry_i[before, AFTER] = after
         else:
-            before = task
-        task = following
+            room_i[room, HEAD] = after
+        if after >= 0:
+            entry_i[after, BEFORE] = before
+        if a.entry_f[entry, HOLD] > 0.0:
+            room_f[room, TAKEN] = max(room_f[room, TAKEN] - a.entry_f[entry, HOLD], 0.0)
+            a.counters[FREED] = 1
+        touch(a, room)
+    for i in range(task_i[task, GIVE], task_i[task, GIVE_END]):
+        room_f[a.store_i[i], TAKEN] = max(room_f[a.store_i[i], TAKEN] - a.store_f[i], 0.0)
+        a.counters[FREED] = 1
 
 
 @jit
 def finish(a: Arrays, task: int, now_s: float) -> None:
     """The task ends, gives back and lets its successors go."""
-    a.task_i[task, PHASE] = ENDED
-    a.task_f[task, END] = now_s
-    a.task_f[task, LEFT] = 0.0
+    task_i, task_f = a.task_i, a.task_f
+    task_i[task, PHASE] = ENDED
+    task_f[task, END] = now_s
+    task_f[task, LEFT] = 0.0
     a.counters[DONE] += 1
-    for entry in range(a.task_i[task, ENTRY], a.task_i[task, ENTRY_END]):
-        room, after, before = a.entry_i[entry, RESOURCE], a.entry_i[entry, AFTER], a.entry_i[entry, BEFORE]
-        if before >= 0:
-            a.entry_i[before, AFTER] = after
-        else:
-            a.room_i[room, HEAD] = after
-        if after >= 0:
-            a.entry_i[after, BEFORE] = before
-        a.room_f[room, TAKEN] = max(a.room_f[room, TAKEN] - a.entry_f[entry, HOLD], 0.0)
-        touch(a, room)
-    for i in range(a.task_i[task, GIVE], a.task_i[task, GIVE_END]):
-        a.room_f[a.store_i[i], TAKEN] = max(a.room_f[a.store_i[i], TAKEN] - a.store_f[i], 0.0)
-    for i in range(a.task_i[task, SUCC], a.task_i[task, SUCC_END]):
+    leave(a, task)
+    for i in range(task_i[task, SUCC], task_i[task, SUCC_END]):
         after = a.successors[i]
-        a.task_i[after, MISSING] -= 1
-        if a.task_i[after, MISSING] == 0:
+        task_i[after, MISSING] -= 1
+        if task_i[after, MISSING] == 0:
             ready(a, after)
 
 
@@ -182,16 +153,20 @@ def due(a: Arrays, now_s: float) -> None:
             begin(a, task, now_s)
         else:
             finish(a, task, now_s)
-    admit(a, now_s)
+    task = next_fitting(a)
+    while task >= 0:
+        start(a, task, now_s)
+        task = next_fitting(a)
 
 
 @jit
 def refresh(a: Arrays, now_s: float) -> None:
     """New speeds wherever something changed."""
     a.counters[NOW_SEEN] += 1
-    for room in range(a.room_i.shape[0]):
-        if a.room_i[room, MARK] == -1:
-            share(a, room, now_s)
+    for i in range(a.counters[DIRTY_N]):
+        if a.room_i[a.dirty[i], MARK] == DIRTY:
+            share(a, a.dirty[i], now_s)
+    a.counters[DIRTY_N] = 0
 
 
 @jit
@@ -202,13 +177,14 @@ def change_rates(a: Arrays, now_s: float) -> None:
         a.room_f[room, RATE] = a.change_f[a.counters[CHANGE], 1]
         touch(a, room)
         a.counters[CHANGE] += 1
+        a.counters[FREED] = 1
 
 
 @jit_entry
 def run_graph(a: Arrays) -> float:
     """Run the graph to its end or until nothing can happen any more: the time then. DONE counts the ended tasks."""
-    now_s = 0.0
-    for task in range(a.task_i.shape[0]):
+    now_s, n = 0.0, a.task_i.shape[0]
+    for task in range(n):
         if a.task_i[task, PHASE] == PENDING and a.task_i[task, MISSING] == 0:
             ready(a, task)
     while True:
@@ -218,7 +194,7 @@ def run_graph(a: Arrays) -> float:
             due(a, now_s)
         refresh(a, now_s)
         next_s = a.task_f[a.heap[0], KEY] if a.counters[HEAP_N] > 0 else math.inf
-        if a.counters[CHANGE] < a.change_i.shape[0] and a.counters[DONE] < a.task_i.shape[0]:
+        if a.counters[CHANGE] < a.change_i.shape[0] and a.counters[DONE] < n:
             next_s = min(next_s, a.change_f[a.counters[CHANGE], 0])
         if next_s == math.inf:
             return now_s

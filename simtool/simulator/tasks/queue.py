@@ -1,4 +1,7 @@
-"""The heap of tasks that launch or run, the earliest KEY first; each task knows its place, so that a key can change."""
+"""The heap of tasks that launch or run, the earliest KEY first; each task knows its place, so that a key can change.
+
+Equal keys go by the order of the graph, so that what happens at once does not hang on the heap's history.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +12,43 @@ from simtool.simulator.tasks.arrays import HEAP_N, KEY, PLACE, Arrays
 @jit
 def rise(a: Arrays, place: int) -> None:
     """Move the task at `place` up to where its key belongs."""
-    task = a.heap[place]
-    key = a.task_f[task, KEY]
+    heap, task_i, task_f = a.heap, a.task_i, a.task_f
+    task = heap[place]
+    key = task_f[task, KEY]
     while place > 0:
         above = (place - 1) >> 1
-        if a.task_f[a.heap[above], KEY] <= key:
+        other = task_f[heap[above], KEY]
+        if other < key or (other == key and heap[above] < task):
             break
-        a.heap[place] = a.heap[above]
-        a.task_i[a.heap[place], PLACE] = place
+        heap[place] = heap[above]
+        task_i[heap[place], PLACE] = place
         place = above
-    a.heap[place] = task
-    a.task_i[task, PLACE] = place
+    heap[place] = task
+    task_i[task, PLACE] = place
 
 
 @jit
 def sink(a: Arrays, place: int) -> None:
     """Move the task at `place` down to where its key belongs."""
-    task, count = a.heap[place], a.counters[HEAP_N]
-    key = a.task_f[task, KEY]
+    heap, task_i, task_f = a.heap, a.task_i, a.task_f
+    task, count = heap[place], a.counters[HEAP_N]
+    key = task_f[task, KEY]
     while True:
         below = 2 * place + 1
         if below >= count:
             break
-        if below + 1 < count and a.task_f[a.heap[below + 1], KEY] < a.task_f[a.heap[below], KEY]:
-            below += 1
-        if key <= a.task_f[a.heap[below], KEY]:
+        other = task_f[heap[below], KEY]
+        if below + 1 < count:
+            beside = task_f[heap[below + 1], KEY]
+            if beside < other or (beside == other and heap[below + 1] < heap[below]):
+                below, other = below + 1, beside
+        if key < other or (key == other and task < heap[below]):
             break
-        a.heap[place] = a.heap[below]
-        a.task_i[a.heap[place], PLACE] = place
+        heap[place] = heap[below]
+        task_i[heap[place], PLACE] = place
         place = below
-    a.heap[place] = task
-    a.task_i[task, PLACE] = place
+    heap[place] = task
+    task_i[task, PLACE] = place
 
 
 @jit

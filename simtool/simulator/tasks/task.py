@@ -43,13 +43,15 @@ class Task:
     work: resource → units. Its parts are served together, in proportion (a roofline's `max`, not a sum).
     latency_s: passes before the work is served (launch, hop) and shares with nobody.
     shortest_s: the work takes no less, however free the resources are (a kernel's measured time alone).
-    holds: resource → units that it keeps from others while it runs (multiprocessors of a communication kernel). It
-        waits until they are free.
+    holds: resource → units kept from all work, its own too, while it runs (multiprocessors of a communication kernel).
+        It waits until they are free.
     takes, gives: store → units, at its start and at its end. It waits until they are there.
-    priority: strict; a smaller number is served first.
+    priority: strict; a smaller number is served first, and is first in the line for what is held and taken; those
+        behind it that fit pass.
     weight: its share beside others of its priority, in speed (1 / seconds). 0: its speed alone, so that all are slowed
         by the same factor; link rate / bytes gives flows equal bytes a second (max-min fair in the networks' sense).
-    tiles: output tiles of a kernel whose work on the graph's `tiled` resource runs in waves (0: no waves).
+    tiles: output tiles of a kernel whose work on the graph's `tiled` resource runs in waves (0: no waves): it is no
+        faster than whole waves on the units that it has or that are free.
     kind: the row of the graph's interference table ("": none).
     family: what it is, for views ("gemm", "collective", …).
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simtool.simulator.tasks.graph import TaskGraph, stream_edges
+from simtool.simulator.tasks.graph import TaskGraph, edge_array
 
 Array = NDArray[np.float64]
 
@@ -42,22 +42,26 @@ class Timeline:
 
     def usage(self, resource: str) -> tuple[Array, Array]:
         """(times [m], units a second from each time on [m]) of a resource, from recorded segments."""
-        rows = []
-        last: dict[int, float] = {}
-        for place, since, speed in self.segments:
-            task = int(place)
-            work = self.graph.tasks[task].work.get(resource, 0.0)
-            if work > 0:
-                rows.append((since, work * (speed - last.get(task, 0.0))))
-                last[task] = speed
-        rows += [
-            (float(self.end_s[task]), -speed * self.graph.tasks[task].work[resource]) for task, speed in last.items()
-        ]
-        if not rows:
+        work = np.array([task.work.get(resource, 0.0) for task in self.graph.tasks])
+        tasks = self.segments[:, 0].astype(np.int64)
+        mine = np.flatnonzero(work[tasks] > 0)
+        mine = mine[np.argsort(tasks[mine], kind="stable")]  # by task, each in the order of time
+        if not len(mine):
             return np.zeros(1), np.zeros(1)
-        table = np.array(sorted(rows))
-        times, place = np.unique(table[:, 0], return_inverse=True)
-        return times, np.cumsum(np.bincount(place, weights=table[:, 1]))
+        task, since, speed = tasks[mine], self.segments[mine, 1], self.segments[mine, 2]
+        fresh = np.concatenate(([True], task[1:] != task[:-1]))
+        last = np.concatenate((fresh[1:], [True]))
+        before = np.where(fresh, 0.0, np.concatenate(([0.0], speed[:-1])))
+        at = np.concatenate([since, self.end_s[task[last]]])
+        step = np.concatenate([(speed - before) * work[task], -speed[last] * work[task[last]]])
+        times, place = np.unique(at, return_inverse=True)
+        return times, np.cumsum(np.bincount(place, weights=step))
+
+    def mean_usage(self, resource: str, edges: Array) -> Array:
+        """[len(edges) - 1] units a second of a resource, averaged between neighbouring edges (ascending seconds)."""
+        times, used = self.usage(resource)
+        served = np.concatenate(([0.0], np.cumsum(used[:-1] * np.diff(times))))
+        return np.asarray(np.diff(np.interp(edges, times, served)) / np.diff(edges))
 
     def exposed_s(self, family: str) -> float:
         """Seconds in which tasks of `family` run and no other task does (exposed communication, say)."""
@@ -83,6 +87,5 @@ def covered_s(spans: Array) -> float:
 
 
 def graph_edges(graph: TaskGraph) -> list[tuple[int, int]]:
-    """(before, after) of all tasks."""
-    own = [(first, index) for index, task in enumerate(graph.tasks) for first in task.after]
-    return own + stream_edges(graph.tasks)
+    """(before, after) of all tasks, each pair once."""
+    return [(first, second) for first, second in edge_array(graph.tasks).tolist()]
