@@ -6,8 +6,9 @@ Mechanism: every rank sends each token to the rank of each of its experts, NVLin
 NIC a GPU beyond it, both at once; a port is shared fairly. All rates and latencies are the catalogue's (H800, NDR, with
 the efficiencies of `LINK_EFFICIENCY`). One parameter is fitted, on the row EP 8: the seconds that a call costs beside
 its transfer (launch, FP8 cast, waiting for the counts). All other rows are predicted blind, and so is the combine.
-Routing is random; "even" has its average traffic, "random" draws it (mean over ranks of the end of what a rank sends and
-receives), which is simulated flow by flow and so only for up to 64 ranks.
+Experts are chosen at random; "even" has the average traffic, "random" draws it (mean over ranks of when all that a rank
+sends and receives is there), which is simulated flow by flow and so only for up to 64 ranks. Switches spread packets
+over equal paths (InfiniBand's adaptive routing, which DeepEP supports for these kernels); "hashed" has static routes.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ COMBINE_BYTES = HIDDEN * 2  # BF16
 SEED = 0
 
 
-def router_of(ranks: int) -> Router:
-    return Router(topology=cluster_topology(parse_cluster(f"{ranks // 8}x8xh800")))
+def router_of(ranks: int, spread: bool = True) -> Router:
+    return Router(topology=cluster_topology(parse_cluster(f"{ranks // 8}x8xh800")), spread=spread)
 
 
-def even_s(ranks: int, token_bytes: float, call_s: float) -> float:
-    router = router_of(ranks)
+def even_s(ranks: int, token_bytes: float, call_s: float, spread: bool = True) -> float:
+    router = router_of(ranks, spread)
     traffic = even_traffic(router.topology.hosts, TOKENS, CHOSEN, token_bytes)
     return simulate_experts(router, range(ranks), traffic, costs=SendCosts(call_s=call_s)).makespan_s
 
@@ -59,7 +60,10 @@ def random_s(ranks: int, token_bytes: float, call_s: float) -> float:
 def main() -> None:
     call_s = PUBLISHED_US[FITTED_ROW] * 1e-6 - even_s(FITTED_ROW, DISPATCH_BYTES, 0.0)
     print(f"fitted on EP {FITTED_ROW}: {call_s * 1e6:.1f} us a call beside transfers")
-    print(f"{'EP':>4} {'published':>9} {'even':>7} {'error':>7} {'random':>7} {'error':>7} {'combine':>8}   us")
+    print(
+        f"{'EP':>4} {'published':>9} {'even':>7} {'error':>7} {'random':>7} {'error':>7} {'hashed':>7}"
+        f" {'combine':>8}   us"
+    )
     errors = []
     for ranks, published in PUBLISHED_US.items():
         even = even_s(ranks, DISPATCH_BYTES, call_s) * 1e6
@@ -69,6 +73,7 @@ def main() -> None:
             row += f" {drawn:7.1f} {drawn / published - 1:+7.1%}"
         else:
             row += f" {'-':>7} {'-':>7}"
+        row += f" {even_s(ranks, DISPATCH_BYTES, call_s, spread=False) * 1e6:7.1f}"
         print(f"{row} {even_s(ranks, COMBINE_BYTES, call_s) * 1e6:8.1f}" + "  (fitted)" * (ranks == FITTED_ROW))
         if ranks != FITTED_ROW:
             errors.append(abs(even / published - 1))

@@ -17,10 +17,12 @@ class Router:
     """Shortest paths between devices (fewest links; no device forwards for others, algorithms do that).
 
     seed: of the hash that each switch picks the next hop with. planned: (source rank, target rank) → path instead.
+    spread: packets of a flow are spread evenly over all its paths (adaptive routing, packet spraying), not hashed.
     """
 
     topology: Topology
     seed: int = 0
+    spread: bool = False
     planned: Mapping[tuple[int, int], Path] = field(default_factory=dict)
     _into: dict[int, dict[str, list[int]]] = field(default_factory=dict)  # source → place → last links of its paths
     _found: dict[tuple[int, int, int], Path] = field(default_factory=dict)
@@ -39,6 +41,24 @@ class Router:
         """All equal-cost paths."""
         into = self._reach(source, target)
         return tuple(self._all(into, self.topology.devices[source], self.topology.devices[target]))
+
+    def shares(self, source: int, target: int) -> dict[int, float]:
+        """Link → share of a flow's bytes that it carries: 1 on one path, less where packets are spread."""
+        if not self.spread or (source, target) in self.planned:
+            return dict.fromkeys(self.path(source, target), 1.0)
+        into, start = self._reach(source, target), self.topology.devices[source]
+        carried: dict[int, float] = {}
+        front = {self.topology.devices[target]: 1.0} if source != target else {}
+        while front:
+            behind: dict[str, float] = {}
+            for place, share in front.items():
+                for link in into[place]:
+                    carried[link] = share / len(into[place])
+                    before = self.topology.links[link].source
+                    if before != start:
+                        behind[before] = behind.get(before, 0.0) + carried[link]
+            front = behind
+        return carried
 
     def latency_s(self, path: Path) -> float:
         """Seconds of a message without bytes."""

@@ -80,3 +80,15 @@ def test_bad_fabrics_are_refused():
     for fabric in (Fabric(nodes_per_leaf=0), Fabric(oversubscription=0.0), Fabric(oversubscription=float("nan"))):
         with pytest.raises(InputError):
             cluster_topology(parse_cluster("2x8xh100"), fabric)
+
+
+def test_spread_packets_fill_all_paths_evenly():
+    topology = cluster_topology(parse_cluster("4x2xh100"), Fabric(nodes_per_leaf=2))
+    router = Router(topology=topology, spread=True)
+    shares = {topology.links[link].name: share for link, share in router.shares(0, 5).items()}
+    paths = router.paths(0, 5)
+    for link in {link for path in paths for link in path}:
+        expected = sum(link in path for path in paths) / len(paths)
+        assert shares[topology.links[link].name] == pytest.approx(expected)
+    assert router.shares(1, 1) == {}
+    assert set(Router(topology=topology).shares(0, 5).values()) == {1.0}

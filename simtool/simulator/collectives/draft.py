@@ -58,10 +58,10 @@ class Draft:
         work: dict[str, float] = {}
         slowest = 0.0
         for source, target, amount in sends:
-            path = self.router.path(source, target)
-            slowest = max(slowest, self.router.latency_s(path))
-            for link in self.router.links(path):
-                work[link.name] = work.get(link.name, 0.0) + amount
+            slowest = max(slowest, self.router.latency_s(self.router.path(source, target)))
+            for link, share in self.router.shares(source, target).items():
+                used = self.router.topology.links[link].name
+                work[used] = work.get(used, 0.0) + amount * share
             if self.costs.message_s > 0 and amount > 0:
                 issue = issue_name(source)
                 work[issue] = work.get(issue, 0.0) + self._messages(amount) * self.costs.message_s
