@@ -7,7 +7,7 @@ NIC a GPU beyond it, both at once; a port is shared fairly. All rates and latenc
 the efficiencies of `LINK_EFFICIENCY`). One parameter is fitted, on the row EP 8: the seconds that a call costs beside
 its transfer (launch, FP8 cast, waiting for the counts). All other rows are predicted blind, and so is the combine.
 Experts are chosen at random; "even" has the average traffic, "random" draws it (mean over ranks of when all that a rank
-sends and receives is there), which is simulated flow by flow and so only for up to 64 ranks. Switches spread packets
+sends and receives is there), which is simulated flow by flow and so only for up to 32 ranks. Switches spread packets
 over equal paths (InfiniBand's adaptive routing, which DeepEP supports for these kernels); "hashed" has static routes.
 """
 
@@ -68,7 +68,7 @@ def main() -> None:
     for ranks, published in PUBLISHED_US.items():
         even = even_s(ranks, DISPATCH_BYTES, call_s) * 1e6
         row = f"{ranks:4d} {published:9d} {even:7.1f} {even / published - 1:+7.1%}"
-        if ranks <= 64:
+        if ranks <= 32:
             drawn = random_s(ranks, DISPATCH_BYTES, call_s) * 1e6
             row += f" {drawn:7.1f} {drawn / published - 1:+7.1%}"
         else:
