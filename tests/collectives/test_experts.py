@@ -100,3 +100,15 @@ def test_wrong_routings_are_refused():
     router = Router(topology=cluster_topology(parse_cluster("2x2xh100")))
     with pytest.raises(InputError, match="host by host"):
         add_two_stage(Draft(router=router), (0, 2, 1, 3), even_traffic(HOSTS, 1, 2, 1.0), 1)
+
+
+def test_low_latency_dispatch_on_more_nodes_follows_from_one():
+    """DeepEP on H800, published 77, 118, 155 us for 8, 16, 32 ranks: the call's own time from 8, the rest blind."""
+    seconds = []
+    for ranks in (8, 16, 32):
+        router = Router(topology=cluster_topology(parse_cluster(f"{ranks // 8}x8xh800")), spread=True)
+        traffic = even_traffic(router.topology.hosts, 128, 8, 7168 + 240.0)
+        seconds.append(simulate_experts(router, range(ranks), traffic, costs=SendCosts()).makespan_s)
+    call_s = 77e-6 - seconds[0]
+    assert seconds[1] + call_s == pytest.approx(118e-6, rel=0.05)
+    assert seconds[2] + call_s == pytest.approx(155e-6, rel=0.05)
