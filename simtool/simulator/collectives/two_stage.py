@@ -19,7 +19,7 @@ from simtool.simulator.collectives.routing_traffic import ExpertTraffic
 def add_two_stage(
     draft: Draft, ranks: Sequence[int], traffic: ExpertTraffic, chunks: int, *, combine: bool = False
 ) -> list[int]:
-    """A task a rank, stage and chunk; a rank forwards a chunk when the chunk has come from all its peers.
+    """A task a rank, stage and chunk; a chunk is forwarded when all ranks have theirs.
 
     traffic: of the dispatch; combine sends the same bytes backwards. Ranks must be listed host by host.
     """
@@ -37,17 +37,18 @@ def add_two_stage(
     stages = [stage for stage in stages if stage]
     ends: list[int] = []
     last: list[list[int]] = [[] for _ in stages]
+    lanes = 1 if chunks == 1 else len(stages)
     for _ in range(chunks):
-        before: list[int] = []
+        come: list[int] = []  # one task that all of the next stage wait for
         for place, stage in enumerate(stages):
-            waits = [*before, *last[place]]
-            lanes = 1 if chunks == 1 else len(stages)
-            before = [
-                draft.add("two-stage", [(a, b, size / chunks) for a, b, size in sends], after=waits, lanes=lanes)
-                for sends in stage
-            ]
-            last[place] = before
-        ends += before
+            own = last[place] or [-1] * len(stage)
+            now = []
+            for sends, before in zip(stage, own, strict=True):
+                waits = come if before < 0 else [*come, before]
+                parts = [(a, b, size / chunks) for a, b, size in sends]
+                now.append(draft.add("two-stage", parts, after=waits, lanes=lanes))
+            come, last[place] = [draft.add("chunk has come", [], after=now)], now
+        ends += come
     return ends
 
 
