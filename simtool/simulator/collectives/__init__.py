@@ -1,0 +1,1 @@
+"""Collectives as task graphs on a topology, their faults, and peers that join and leave."""
