@@ -24,6 +24,7 @@ from simtool import (
     cli_emit,
     cli_execute,
     cli_explain,
+    cli_overlap,
     cli_plan,
     cli_simulate,
     cli_sweep,
@@ -50,6 +51,7 @@ app.command("plan")(cli_plan.plan)
 app.command("simulate")(cli_simulate.simulate)
 app.command("sweep")(cli_sweep.sweep)
 app.command("explain")(cli_explain.explain)
+app.command("overlap")(cli_overlap.overlap)
 app.command("execute")(cli_execute.execute)
 app.command("validate")(cli_validate.validate)
 app.command("emit")(cli_emit.emit)

@@ -102,7 +102,7 @@ def explain_step(
     """
     stages = stage_hardware(pool, hardware)
     pool = pool_on(pool, [found.device for found in stages])
-    _check(arch, pool, batch)
+    check_batch(arch, pool, batch)
     sizes = capture_sizes(pool.scheduler)
     padded = float(padded_tokens(batch.tokens, sizes)[-1])
     rows: list[OperatorRow] = []
@@ -128,7 +128,8 @@ def explain_step(
     return _explanation(pool, batch, rows, floors, padded, launch_s, host)
 
 
-def _check(arch: ModelArchitecture, pool: Pool, batch: StepText) -> None:
+def check_batch(arch: ModelArchitecture, pool: Pool, batch: StepText) -> None:
+    """Raise InputError for a batch that the pool's scheduler would not form."""
     scheduler = pool.scheduler
     if batch.tokens > scheduler.max_num_batched_tokens:
         rule = f"has {batch.tokens} new tokens, a step takes at most {scheduler.max_num_batched_tokens}"

@@ -8,7 +8,6 @@ A kernel that reaches less than FULL_RATE of its roofline fills nothing for the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,8 +55,6 @@ def make_kernels(
     *,
     name: str = "",
     part: float = 1.0,
-    branch: bool = False,
-    joins: bool = False,
 ) -> list[Kernel]:
     """The kernel of `part` of an operator for every step of its column."""
     cost = hardware.cost_model.price(operator)
@@ -65,32 +62,9 @@ def make_kernels(
     floors = _floors(operator, cost.roofline_s, hardware.device)
     link = "nic" if operator.family == "collective" and float(operator.dims["nodes"].max()) > 1 else "nvlink"
     return [
-        _kernel(
-            operator,
-            index,
-            name or operator.name,
-            float(seconds[index]),
-            part * floors[:, index],
-            hardware.device,
-            link,
-            branch,
-            joins,
-        )
+        _kernel(operator, index, name or operator.name, float(seconds[index]), part * floors[:, index], hardware, link)
         for index in range(len(seconds))
     ]
-
-
-def attention_kernel(seconds: float, device: Device, *, decode: bool) -> Kernel:
-    """Attention of a layer that takes so long: it fills the memory (decode) or the multiprocessors (prefill)."""
-    sm, hbm = float(device.sm_count) * seconds, device.hbm_bytes_per_s * seconds
-    work = {"sm": MEMORY_SHARE * sm, "hbm": hbm} if decode else {"sm": sm, "hbm": 0.0}
-    family = "attention_decode" if decode else "attention_prefill"
-    return Kernel(name=family, family=family, seconds=seconds, latency_s=0.0, work=work)
-
-
-def total_s(kernels: Sequence[Kernel]) -> float:
-    """Seconds of kernels one after the other."""
-    return math.fsum(kernel.seconds for kernel in kernels)
 
 
 def _floors(operator: Operator, roofline_s: Array, device: Device) -> Array:
@@ -102,16 +76,9 @@ def _floors(operator: Operator, roofline_s: Array, device: Device) -> Array:
 
 
 def _kernel(
-    operator: Operator,
-    index: int,
-    name: str,
-    seconds: float,
-    floors: Array,
-    device: Device,
-    link: str,
-    branch: bool,
-    joins: bool,
+    operator: Operator, index: int, name: str, seconds: float, floors: Array, hardware: StageHardware, link: str
 ) -> Kernel:
+    device = hardware.device
     compute, memory, sent = (min(float(floor), seconds) for floor in floors)
     longest = sent if operator.family == "collective" else max(compute, memory)
     busy = min(seconds, longest / FULL_RATE)
@@ -137,6 +104,4 @@ def _kernel(
         latency_s=seconds - busy,
         work={resource: units for resource, units in work.items() if units > 0},
         tiles=tiles,
-        branch=branch,
-        joins=joins,
     )

@@ -1,0 +1,111 @@
+"""`simtool overlap`: what running kernels at once would save one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simtool.cli_explain import Batch, PoolNumber
+from simtool.cli_options import ENGINE, QUESTION, Json, ScenarioFile, Settings, with_flags
+from simtool.cli_simulate import ModelOption, PlanFile
+
+if TYPE_CHECKING:
+    from simtool.simulator.overlap.step import OverlappedStep
+
+Names = Annotated[
+    list[str] | None, typer.Option("--overlap", help="Only these (repeat it); all stock overlaps by default.")
+]
+Folder = Annotated[
+    Path | None, typer.Option("--out", help="A folder for the best one's page and trace: step.html, step.json.")
+]
+
+
+@with_flags(QUESTION, ENGINE)
+def overlap(
+    given: dict[str, Any],
+    plan_file: PlanFile = None,
+    batch: Batch = "decode:64x2048",
+    pool: PoolNumber = 0,
+    overlap: Names = None,
+    out: Folder = None,
+    model: ModelOption = None,
+    scenario: ScenarioFile = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> int:
+    """Time of one step's layers with kernels side by side: nano-batches, two batches, chunks, fused collectives.
+
+    Example: simtool overlap out/plan.json --batch prefill:2x1024
+    """
+    from simtool.cli_compile import announce_compilation
+    from simtool.cli_options import asked_scenario
+    from simtool.cli_simulate import plan_to_run
+    from simtool.overlapping import compare_overlaps
+    from simtool.simulator.overlap.stock import STOCK
+    from simtool.terminal import print_json
+
+    plan = plan_to_run(plan_file, asked_scenario(scenario, given, settings, model))
+    announce_compilation(tasks=True)
+    found = compare_overlaps(plan, batch, pool, overlap or tuple(STOCK))
+    if out is not None:
+        _write(found, out, batch)
+    if json:
+        from simtool.json_text import json_text
+
+        print_json(json_text({name: overlap_object(step) for name, step in found.items()}))
+    else:
+        _print(found, batch)
+    return 0
+
+
+def overlap_object(step: OverlappedStep) -> dict[str, float]:
+    """One overlap in `simtool overlap --json`, in seconds."""
+    return {
+        "seconds": step.seconds,
+        "serial_s": step.serial_s,
+        "exposed_collectives_s": step.exposed_s,
+        "t_lower_s": step.lower_s,
+    }
+
+
+def _print(found: dict[str, OverlappedStep], batch: str) -> None:
+    from simtool.report.wording import duration
+    from simtool.terminal import print_table, print_text
+
+    heads = ("overlap", "layers take", "against none", "collectives exposed", "T_lower")
+    base = found["none"].seconds
+    print_table(
+        heads,
+        [
+            [
+                name,
+                duration(step.seconds),
+                f"{100 * (step.seconds / base - 1):+.1f}%",
+                duration(step.exposed_s),
+                duration(step.lower_s),
+            ]
+            for name, step in found.items()
+        ],
+    )
+    best = min(found, key=lambda name: found[name].seconds)
+    say = "none is faster than one kernel after the other" if best == "none" else f"{best} is the fastest"
+    print_text(
+        f"step of {batch}: {say}\n"
+        "embedding, head, host and the gaps between steps are left out: nothing of them overlaps\n"
+        "kernels alone as priced, side by side as simulated: nothing here was measured side by side"
+    )
+
+
+def _write(found: dict[str, OverlappedStep], out: Path, batch: str) -> None:
+    """The page and the trace of the fastest, of the kind of layer that there are most of."""
+    from simtool.files import output_folder
+    from simtool.report.step_page import write_step_page
+    from simtool.step_trace import write_step_trace
+
+    name = min(found, key=lambda name: found[name].seconds)
+    layers = max(found[name].layers, key=lambda time: time.kind.count)
+    with output_folder(out) as building:
+        write_step_page(layers.timeline, building / "step.html", f"{batch}, {name}")
+        write_step_trace(layers.timeline, building / "step.json")

@@ -1,0 +1,151 @@
+"""Layers as task graphs: no overlap is the plain sum; every overlap stays between the bounds and does the same work."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simtool.simulator.overlap.kernel import Kernel
+from simtool.simulator.overlap.layers import layer_graph
+from simtool.simulator.overlap.policy import Fusion, Overlap
+from simtool.simulator.overlap.stock import STOCK
+from simtool.simulator.tasks.bounds import graph_bounds
+from simtool.simulator.tasks.simulate import simulate_tasks
+from simtool.simulator.tasks.task import Resource
+
+RESOURCES = tuple(Resource(name=name, rate=rate) for name, rate in (("sm", 100.0), ("hbm", 1.0), ("nvlink", 1.0)))
+
+
+def gemm(name, seconds, share=1.0, **flags):
+    return Kernel(
+        name=name, family="gemm", seconds=share * seconds, latency_s=0.0, work={"sm": 100 * share * seconds}, **flags
+    )
+
+
+def reduce(name, seconds, latency, share=1.0):
+    busy = share * (seconds - latency)
+    return Kernel(name=name, family="collective", seconds=busy + latency, latency_s=latency, work={"nvlink": busy})
+
+
+def layer(share):
+    """A dense layer that is half communication, with linear kernels."""
+    return (
+        gemm("qkv", 2.0, share),
+        Kernel(name="attention_decode", family="attention_decode", seconds=share, latency_s=0.0, work={"hbm": share}),
+        gemm("o", 1.0, share),
+        reduce("attention_all_reduce", 2.0, 0.1, share),
+        gemm("norm_mlp", 0.5, share),
+        gemm("down", 2.5, share),
+        reduce("mlp_all_reduce", 2.0, 0.1, share),
+    )
+
+
+def mixture(share):
+    """A mixture layer with a branch of shared experts."""
+    return (
+        gemm("norm_mlp", 1.0, share),
+        reduce("moe_dispatch", 2.0, 0.2, share),
+        gemm("shared_up", 1.5, share, branch=True),
+        gemm("experts_up", 2.0, share),
+        gemm("experts_down", 1.0, share),
+        reduce("moe_combine", 2.0, 0.2, share),
+        gemm("mlp_last", 0.5, share, joins=True),
+    )
+
+
+def run(price, overlap, layers=3):
+    return simulate_tasks(layer_graph(price, overlap, layers, RESOURCES))
+
+
+@pytest.mark.parametrize("price", [layer, mixture])
+def test_no_overlap_is_the_sum_of_the_kernels(price):
+    whole = 3 * math.fsum(kernel.seconds for kernel in price(1.0))
+    assert run(price, Overlap()).makespan_s == pytest.approx(whole, rel=1e-12)
+    assert Overlap().off
+
+
+@pytest.mark.parametrize("separate", ["", "messages", "kernels"])
+def test_one_chunk_is_no_overlap(separate):
+    one = Overlap(fusions=(Fusion(collective="mlp_all_reduce", chunks=1, separate=separate),))
+    assert run(layer, one).makespan_s == run(layer, Overlap()).makespan_s
+
+
+@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("price", [layer, mixture])
+def test_stock_overlaps_stay_between_their_bounds(price, name):
+    graph = layer_graph(price, STOCK[name], 3, RESOURCES)
+    bounds, found = graph_bounds(graph), simulate_tasks(graph)
+    assert bounds.lower_s <= found.makespan_s * (1 + 1e-9)
+    if not STOCK[name].comm_sms:
+        assert found.makespan_s <= bounds.serial_s * (1 + 1e-9)
+
+
+def test_signalled_chunks_follow_the_pipeline_formula():
+    """GEMM of 4 then a reduce of 4 in 4 chunks: the reduce ends one chunk after the GEMM (FlashOverlap)."""
+    price = lambda share: (gemm("o", 4.0, share), reduce("attention_all_reduce", 4.0, 0.0, share))  # noqa: E731
+    fused = Overlap(fusions=(Fusion(collective="attention_all_reduce", chunks=4),))
+    assert run(price, fused, layers=1).makespan_s == pytest.approx(5.0)
+
+
+def test_each_message_of_its_own_pays_its_latency():
+    """A message takes longer than the chunk it follows: they queue behind the first chunk."""
+    price = lambda share: (gemm("o", 4.0, share), reduce("attention_all_reduce", 1.4, 1.0, share))  # noqa: E731
+    fused = Overlap(fusions=(Fusion(collective="attention_all_reduce", chunks=4, separate="messages"),))
+    assert run(price, fused, layers=1).makespan_s == pytest.approx(1.0 + 4 * (1.0 + 0.1))
+
+
+def test_local_rows_go_first():
+    """Half of the consumer needs nobody: it runs beside the exchange."""
+    price = lambda share: (gemm("norm_mlp", 1.0, share), reduce("moe_dispatch", 2.0, 0.0), gemm("experts_up", 4.0))  # noqa: E731
+    waits = Fusion(collective="moe_dispatch", chunks=1, producer=False, consumer=True)
+    first = Fusion(collective="moe_dispatch", chunks=1, producer=False, consumer=True, local_first=0.5)
+    assert run(price, Overlap(fusions=(waits,)), layers=1).makespan_s == pytest.approx(7.0)
+    assert run(price, Overlap(fusions=(first,)), layers=1).makespan_s == pytest.approx(5.0)
+
+
+def test_two_batches_hide_communication_under_the_other_ones_compute():
+    two = Overlap(nano_batches=(0.5, 0.5), network_stream=True)
+    many, few = run(layer, two, layers=8).makespan_s, run(layer, two, layers=4).makespan_s
+    assert (many - few) / 4 == pytest.approx(7.0, rel=0.02)  # the compute of a layer; 4 s of collectives are hidden
+
+
+def test_multiprocessors_of_a_collective_slow_what_runs_beside_it():
+    two = Overlap(nano_batches=(0.5, 0.5), network_stream=True)
+    held = Overlap(nano_batches=(0.5, 0.5), network_stream=True, comm_sms=20)
+    assert run(layer, held).makespan_s > run(layer, two).makespan_s
+
+
+def test_shared_experts_run_beside_the_exchange():
+    beside = Overlap(branch_stream=True, network_stream=True)
+    alone = run(mixture, Overlap(), layers=1).makespan_s
+    assert run(mixture, beside, layers=1).makespan_s == pytest.approx(alone - 1.5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shares=st.sampled_from([(), (0.5, 0.5), (0.3, 0.7), (0.25, 0.25, 0.5)]),
+    streams=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    chunks=st.integers(1, 5),
+    separate=st.sampled_from(["", "messages", "kernels"]),
+    consumer=st.booleans(),
+    local=st.sampled_from([0.0, 0.25]),
+)
+def test_every_overlap_does_all_the_work_once(shares, streams, chunks, separate, consumer, local):
+    fusions = tuple(
+        Fusion(collective=name, chunks=chunks, consumer=consumer, local_first=local, separate=separate)
+        for name in ("moe_dispatch", "moe_combine")
+    )
+    overlap = Overlap(
+        nano_batches=shares,
+        attention_stream=streams[0],
+        network_stream=streams[1],
+        branch_stream=streams[2],
+        fusions=fusions,
+    )
+    graph = layer_graph(mixture, overlap, 2, RESOURCES)
+    for resource in ("sm", "nvlink"):
+        wanted = 2 * math.fsum(kernel.work.get(resource, 0.0) for kernel in mixture(1.0))
+        assert math.fsum(task.work.get(resource, 0.0) for task in graph.tasks) == pytest.approx(wanted)
+    bounds, found = graph_bounds(graph), simulate_tasks(graph)
+    assert bounds.lower_s * (1 - 1e-9) <= found.makespan_s <= bounds.serial_s * (1 + 1e-9)
