@@ -27,7 +27,10 @@ _TILE = 128  # rows and columns of an output tile of a large GEMM (cuBLAS, CUTLA
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """seconds alone, of which latency_s shares with nobody; work: resource → units. tiles: see Task."""
+    """seconds alone, of which latency_s shares with nobody; work: resource → units. tiles: see Task.
+
+    wave_fill: share of the device that its waves fill on average; its work on "sm" is that much less than its time.
+    """
 
     name: str
     family: str
@@ -35,6 +38,7 @@ class Kernel:
     latency_s: float
     work: dict[str, float]
     tiles: int = 0
+    wave_fill: float = 1.0
     branch: bool = False
     joins: bool = False
 
@@ -90,13 +94,14 @@ def _kernel(
         memory = busy
     crowd = max(compute, MEMORY_SHARE * memory) if operator.family != "collective" else 0.0
     work = {"sm": crowd * device.sm_count, "hbm": memory * device.hbm_bytes_per_s, link: sent}
-    tiles = 0
+    tiles, wave_fill = 0, 1.0
     if operator.family == "gemm" and compute >= memory and busy > 0:
         tiles = math.ceil(float(operator.dims["m"][index]) / _TILE) * math.ceil(
             float(operator.dims["n"][index]) / _TILE
         )
         waves = tiles / device.sm_count
-        work["sm"] *= waves / math.ceil(waves)  # so that it takes `seconds` on the whole device
+        wave_fill = waves / math.ceil(waves)
+        work["sm"] *= wave_fill  # so that it takes `seconds` on the whole device
     return Kernel(
         name=name,
         family=operator.family,
@@ -104,4 +109,5 @@ def _kernel(
         latency_s=seconds - busy,
         work={resource: units for resource, units in work.items() if units > 0},
         tiles=tiles,
+        wave_fill=wave_fill,
     )

@@ -115,6 +115,7 @@ def _emit(batch: _Batch, place: int, tasks: list[Task]) -> None:
         whole = kernel
         if cut.separate and len(sizes) > 1:
             whole, size = batch.price(batch.share * size)[place], 1.0
+        waves = len(sizes) == 1 or cut.separate  # chunks of one kernel share its waves
         mine.append(len(tasks))
         alone = kernel.family == "collective" and not overlap.off
         tasks.append(
@@ -122,22 +123,27 @@ def _emit(batch: _Batch, place: int, tasks: list[Task]) -> None:
                 name=f"{batch.tag}.{kernel.name}" + (f"[{chunk}]" if len(sizes) > 1 else ""),
                 stream=_stream(kernel, cut, overlap),
                 after=tuple(_before(batch, place, chunk, len(sizes))),
-                work=_work(whole, size, overlap),
+                work=_work(whole, size, overlap, waves=waves),
                 latency_s=whole.latency_s if chunk == 0 or cut.separate else 0.0,
                 shortest_s=size * (whole.seconds - whole.latency_s),
                 holds={"sm": float(overlap.comm_sms)} if alone and overlap.comm_sms else {},
                 priority=1 if alone and overlap.compute_first else 0,
-                tiles=math.ceil(whole.tiles * size),
+                tiles=whole.tiles if waves else 0,
                 family=kernel.family,
             )
         )
     batch.parts[place] = mine
 
 
-def _work(kernel: Kernel, size: float, overlap: Overlap) -> dict[str, float]:
-    """Work of a chunk; sums that are made in memory save a collective's reads, half of its traffic there."""
-    spared = 0.5 if overlap.reduces_in_memory and kernel.family == "collective" else 1.0
-    return {name: size * units * (spared if name == "hbm" else 1.0) for name, units in kernel.work.items()}
+def _work(kernel: Kernel, size: float, overlap: Overlap, *, waves: bool) -> dict[str, float]:
+    """Work of a chunk; sums that are made in memory save a collective's reads, half of its traffic there.
+
+    Where waves are not counted, the idle part of the kernel's last wave is work too.
+    """
+    factor = {"hbm": 1.0, "sm": 1.0 if waves else 1.0 / kernel.wave_fill}
+    if overlap.reduces_in_memory and kernel.family == "collective":
+        factor["hbm"] = 0.5
+    return {name: size * units * factor.get(name, 1.0) for name, units in kernel.work.items()}
 
 
 def _before(batch: _Batch, place: int, chunk: int, chunks: int) -> list[int]:

@@ -116,13 +116,14 @@ def layer_time(price: Price, overlap: Overlap, hardware: StageHardware, kind: La
     graphs = [layer_graph(price, overlap, layers, resources) for layers in (_LAYERS, 2 * _LAYERS)]
     once, twice = simulate_tasks(graphs[0]), simulate_tasks(graphs[1], record=True)
     period_s = (twice.makespan_s - once.makespan_s) / _LAYERS
+    exposed_s = (twice.exposed_s("collective") - once.exposed_s("collective")) / _LAYERS
     lower = [graph_bounds(graph).lower_s for graph in graphs]
     return LayerTime(
         kind=kind,
         serial_s=serial_s,
         period_s=period_s,
         fill_s=once.makespan_s - _LAYERS * period_s,
-        exposed_s=(twice.exposed_s("collective") - once.exposed_s("collective")) / _LAYERS,
+        exposed_s=exposed_s if exposed_s > 1e-9 * period_s else 0.0,  # the rest is rounding
         lower_s=min((lower[1] - lower[0]) / _LAYERS, period_s),
         timeline=twice,
     )
