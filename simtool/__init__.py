@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from simtool.planners.question import Answer, Candidate, Question, Space
     from simtool.scenario import load_scenario
     from simtool.simulator.explain import StepExplanation
+    from simtool.simulator.overlap.step import OverlappedStep
     from simtool.traces import inspect_workload, read_trace, synthesise, write_trace
     from simtool.workload import Workload, make_workload
 
@@ -37,6 +38,7 @@ __all__ = [
     "InfeasibleError",
     "InputError",
     "KvPolicy",
+    "OverlappedStep",
     "Parallel",
     "Plan",
     "Pool",
@@ -49,6 +51,7 @@ __all__ = [
     "Space",
     "StepExplanation",
     "Workload",
+    "compare_overlaps",
     "explain",
     "inspect_workload",
     "load_architecture",
@@ -79,6 +82,7 @@ _HOMES = {
     "SimtoolError": "simtool.errors",
     "Slo": "simtool.metrics",
     "Space": "simtool.planners.question",
+    "OverlappedStep": "simtool.simulator.overlap.step",
     "StepExplanation": "simtool.simulator.explain",
     "Workload": "simtool.workload",
     "inspect_workload": "simtool.traces",
@@ -124,6 +128,13 @@ def explain(plan: Plan, batch: str, pool: int = 0) -> StepExplanation:
     from simtool.explaining import explain as explain_plan
 
     return explain_plan(plan, batch, pool)
+
+
+def compare_overlaps(plan: Plan, batch: str, pool: int = 0) -> dict[str, OverlappedStep]:
+    """The layers of one step under each stock overlap, by name: is it worth running kernels side by side?"""
+    from simtool.overlapping import compare_overlaps as compare
+
+    return compare(plan, batch, pool)
 
 
 def write_report(answer: Answer, path: str) -> None:

@@ -120,6 +120,22 @@ def test_explain_prints_where_time_goes(capsys, folder):
     assert run(["explain", str(folder / "plan.json"), "--pool", "3"]) == 2
 
 
+def test_overlap_compares_and_writes_the_fastest(capsys, tmp_path):
+    plan = tmp_path / "out"
+    assert run(["plan", "llama-3.1-8b", "--devices", "2xh200", "-tp", "2", *LOAD, "--out", str(plan)]) == 0
+    capsys.readouterr()
+    batch = ("--batch", "prefill:1x1024+decode:8x512")
+    found = object_of(capsys, "overlap", plan / "plan.json", *batch, "--out", tmp_path / "step", "--json")
+    assert found["none"]["seconds"] == pytest.approx(found["none"]["serial_s"])
+    assert found["two-batch"]["exposed_collectives_s"] < found["none"]["exposed_collectives_s"]
+    assert all(one["t_lower_s"] <= one["seconds"] * (1 + 1e-9) for one in found.values())
+    assert sorted(path.name for path in (tmp_path / "step").iterdir()) == ["step.html", "step.json"]
+    assert run(["overlap", str(plan / "plan.json"), "--overlap", "fused"]) == 0
+    assert "fused" in capsys.readouterr().out
+    assert run(["overlap", str(plan / "plan.json"), "--overlap", "magic"]) == 2
+    assert run(["overlap", str(plan / "plan.json"), "--batch", "decode:9999999x5"]) == 2
+
+
 def test_pareto_and_capacity(capsys):
     found = object_of(capsys, *ASK, "--pareto", "tpot,throughput-per-gpu", "--json")
     assert found["front"]

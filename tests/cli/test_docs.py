@@ -22,6 +22,7 @@ COMMAND_FLAGS = {
         "--batch",
         "--pool",
         "--exact-steps",
+        "--overlap",
     ),
     *("--model", "--over", "--format", "--version", "--target"),
     *("--budget", "--device", "--families", "--models", "--library"),
