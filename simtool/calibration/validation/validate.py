@@ -13,7 +13,7 @@ from simtool.calibration.validation.attribution import attribute, parts_of
 from simtool.calibration.validation.gates import FLOOR, gates
 from simtool.calibration.validation.held import HeldSchedule, hold
 from simtool.calibration.validation.host_fit import fit_host
-from simtool.calibration.validation.measurement import Measurement
+from simtool.calibration.validation.measurement import Measurement, check_run_times
 from simtool.calibration.validation.predicting import Prediction, Priced, predict, price_plan
 from simtool.calibration.validation.step_table import compare_steps, errors_by_composition, errors_of
 from simtool.errors import InputError
@@ -38,6 +38,7 @@ def validate(
     Raises InputError for a measurement of other requests, InfeasibleError where the plan's model does not fit.
     """
     execution = measurement.execution
+    check_run_times(workload, workload.source or measurement.source)
     aligned = check_aligned(measurement, workload)
     if again is not None:
         check_again(measurement, again, workload)
