@@ -76,8 +76,9 @@ def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     rows = {arrays[name].shape for name in _COLUMNS}
     if len(rows) != 1 or len(next(iter(rows))) != 1 or any(arrays[name].ndim for name in _SCALARS):
         raise InputError(path, f"its columns have different lengths ({sorted(rows)})", _DAMAGED)
-    if arrays["kv_blocks"].ndim != 1:
-        raise InputError(path, "its kv_blocks are no list", _DAMAGED)
+    flat = [name for name in arrays if (name.startswith("step_") or name == "kv_blocks") and arrays[name].ndim != 1]
+    if flat:
+        raise InputError(path, f"its {flat[0]} is no list", _DAMAGED)
     for name in (*(name for name, dtype in _COLUMNS.items() if dtype is np.int32), "kv_blocks", *_COUNTS):
         whole_numbers(path, name, arrays[name], least=0, most=2**31 - 1)
     bins, counts = arrays["itl_bins"], arrays["itl_counts"]

@@ -45,7 +45,7 @@ def read_npz(path: Path, *, kind: str, hint: str) -> dict[str, NDArray[Any]]:
 
 def whole_numbers(path: Path, name: str, column: NDArray[Any], *, least: int, most: int) -> None:
     """Raise InputError unless every entry is a whole number from least to most."""
-    values = np.atleast_1d(column)
+    values = np.atleast_1d(column).astype(np.float64)
     bad = np.flatnonzero(~(np.isfinite(values) & (values >= least) & (values <= most) & (values == np.rint(values))))
     if len(bad):
         row = f" in row {bad[0]}" if column.ndim else ""
