@@ -84,7 +84,9 @@ def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     bins, counts = arrays["itl_bins"], arrays["itl_counts"]
     if bins.ndim != 1 or counts.ndim != 1 or (len(bins) != len(counts) + 1 and len(bins) + len(counts)):
         raise InputError(path, "its ITL histogram needs one more edge than counts", _DAMAGED)
-    if not (np.isfinite(bins).all() and (np.diff(bins) > 0).all() and np.isfinite(counts).all() and (counts >= 0).all()):
+    if not (
+        np.isfinite(bins).all() and (np.diff(bins) > 0).all() and np.isfinite(counts).all() and (counts >= 0).all()
+    ):
         raise InputError(path, "its ITL histogram has edges or counts that are none", _DAMAGED)
 
 

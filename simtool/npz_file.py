@@ -30,7 +30,8 @@ def read_npz(path: Path, *, kind: str, hint: str) -> dict[str, NDArray[Any]]:
             archive = np.load(opened, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array")
-            if sum(entry.file_size for entry in archive.zip.infolist()) > _MAX_BYTES:
+            entries = archive.zip.infolist() if archive.zip else []
+            if sum(entry.file_size for entry in entries) > _MAX_BYTES:
                 raise ValueError(f"it unpacks to more than {_MAX_BYTES:,} bytes")
             columns = {name: archive[name] for name in archive.files}
     except FileNotFoundError:

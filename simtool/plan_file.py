@@ -88,11 +88,15 @@ def _check(plan: Plan, source: str) -> None:
         sizes["max_num_batched_tokens"] = pool.scheduler.max_num_batched_tokens
         for name, value in {"replicas": pool.replicas, **degrees, **sizes}.items():
             if not 1 <= value <= _MOST:
-                raise InputError(source, f"pools.{number}: {name} is {_shorten(value)}", f"it lies between 1 and {_MOST:,}")
+                raise InputError(
+                    source, f"pools.{number}: {name} is {_shorten(value)}", f"it lies between 1 and {_MOST:,}"
+                )
         limits = {"num_gpu_blocks": pool.kv.num_gpu_blocks, "max_model_len": pool.scheduler.max_model_len}
         for name, value in limits.items():
             if not 0 <= value < 2**31:
-                raise InputError(source, f"pools.{number}: {name} is {_shorten(value)}", f"it lies between 0 and {2**31 - 1:,}")
+                raise InputError(
+                    source, f"pools.{number}: {name} is {_shorten(value)}", f"it lies between 0 and {2**31 - 1:,}"
+                )
         if not 0.0 < pool.kv.gpu_memory_utilization <= 1.0:
             rule = f"pools.{number}: gpu_memory_utilization is {pool.kv.gpu_memory_utilization}"
             raise InputError(source, rule, "it lies in (0, 1]")

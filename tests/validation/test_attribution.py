@@ -145,7 +145,10 @@ def test_a_record_with_a_step_too_few_diverges():
     steps = execute(TRUTH, workload=LOADS["at once"]).result.steps
     short = {name: column[:-3] for name, column in steps.items()}
     assert divergence(steps, steps) == ""
-    assert divergence(short, steps) == f"replica 0: {len(short['start_s'])} steps recorded, {len(steps['start_s'])} simulated"
+    assert (
+        divergence(short, steps)
+        == f"replica 0: {len(short['start_s'])} steps recorded, {len(steps['start_s'])} simulated"
+    )
 
 
 def test_the_host_is_found_on_half_and_helps_the_other_half():

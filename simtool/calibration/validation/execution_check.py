@@ -55,9 +55,11 @@ def _check_order(execution: Execution, source: str) -> None:
     back = np.flatnonzero(np.diff(start) < 0)
     if start[0] < 0 or len(back):
         row = int(back[0]) + 1 if len(back) else 0
-        raise InputError(source, f"step {row} starts at {start[row]:g} s, before the step (or the run) before it", _DAMAGED)
+        raise InputError(
+            source, f"step {row} starts at {start[row]:g} s, before the step (or the run) before it", _DAMAGED
+        )
     last_s = np.max(result.finish_s, initial=-np.inf, where=np.isfinite(result.finish_s))
-    late = np.flatnonzero(end > last_s + SAME_S) if last_s >= 0 else ()
+    late = np.flatnonzero((end > last_s + SAME_S) & (last_s >= 0))  # without a finish the run is refused later
     if len(late):
         rule = f"step {late[0]} ends at {end[late[0]]:g} s, after the last request has finished ({last_s:g} s)"
         raise InputError(source, rule, _DAMAGED)
@@ -89,7 +91,9 @@ def _check_requests(execution: Execution, source: str) -> None:
     right = (result.finish_s >= result.first_token_s) & (result.first_token_s >= result.sent_s)
     wrong = np.flatnonzero(done & ~(right & (result.finish_s <= LONGEST_S)))
     if len(wrong):
-        rule = f"request {wrong[0]} finishes at {result.finish_s[wrong[0]]:g} s, which does not follow on its first token"
+        rule = (
+            f"request {wrong[0]} finishes at {result.finish_s[wrong[0]]:g} s, which does not follow on its first token"
+        )
         raise InputError(source, rule, _DAMAGED)
     if result.warmup_requests != workload.warmup_requests:
         rule = f"{result.warmup_requests} warm-up requests, and the workload has {workload.warmup_requests}"

@@ -132,7 +132,9 @@ def check_columns(columns: ClientColumns, source: str) -> None:
             raise InputError(source, f"its {name} times are not one a request", _DAMAGED)
         bad = np.flatnonzero(~((column >= 0) & (column <= LONGEST_S)))
         if len(bad):
-            rule = f"request {bad[0]} has a {name} of {column[bad[0]]:g} s: times lie between 0 and {LONGEST_S:g} seconds"
+            rule = (
+                f"request {bad[0]} has a {name} of {column[bad[0]]:g} s: times lie between 0 and {LONGEST_S:g} seconds"
+            )
             raise InputError(source, rule)
     if len(columns.gaps_s) and not columns.gaps_s.max() <= LONGEST_S:
         raise InputError(source, f"has an inter-token latency of {columns.gaps_s.max():g} s", _DAMAGED)

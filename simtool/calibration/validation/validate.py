@@ -54,6 +54,7 @@ def validate(
         predicted=prediction.result,
         measured=measurement.result,
         aligned=aligned,
+        cpus=_cpus(priced),
         notes=(*measurement.notes, *_refusals(measurement, prediction)),
     )
     if execution is not None:
@@ -94,10 +95,16 @@ def _with_steps(
     )
 
 
+def _cpus(priced: Priced) -> tuple[str, ...]:
+    """Names, as a plan may have them, of the devices that are CPU processes."""
+    cpus = [one.device for one in priced.hardware.values() if one.device.kind == "cpu"]
+    return tuple(name for device in cpus for name in (device.name, *device.aliases))
+
+
 def _refusals(measurement: Measurement, prediction: Prediction) -> tuple[str, ...]:
     """A remark where the prediction completes more or fewer requests than were measured."""
     measured, ours = (int(one.get("completed", 0)) for one in (measurement.metrics, prediction.metrics))
-    if measurement.result is None or measured == ours:
+    if measured == ours or (measurement.result is None and not measured):
         return ()
     return (f"{measured:,} requests were completed when measured and {ours:,} in the prediction",)
 
