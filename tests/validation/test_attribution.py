@@ -14,6 +14,7 @@ from simtool.calibration.validation.reading import of_execution
 from simtool.calibration.validation.replay import divergence
 from simtool.calibration.validation.validate import plan_for, validate
 from simtool.errors import InputError
+from simtool.report.validation_rows import order_words
 from simtool.traces import Sessions, synthesise, with_warmup
 from tests.validation.executions import Truth, execute, small_plan, small_workload
 
@@ -276,6 +277,33 @@ def test_the_order_of_plans():
     less = order_of(names, [1.0, 2.0, 3.0], [1.5, 2.5, 3.5], "mean_tpot_ms", 0.0)
     assert less.top1
     assert not less.greater_is_better
+
+
+def words(predicted, measured, noise=0.0):
+    names = [str(number) for number in range(len(predicted))]
+    return order_words(order_of(names, predicted, measured, "output_throughput", noise))
+
+
+def test_ties_and_single_pairs_have_words():
+    assert words([1.0, 2.0], [1.0, 2.0]).endswith("Kendall's tau: 1.00 over one pair.")
+    assert "1.00 over one pair, 1.00 over the one pair that differs by more than the noise of 3" in words(
+        [1.0, 2.0], [1.0, 2.0], 0.03
+    )
+    assert "no pair differs by more than the noise" in words([1.0, 2.0, 3.0], [1.0, 1.001, 1.002], 0.03)
+    assert "over all pairs, 1.00 over the 2 pairs that differ by more" in words([1.0, 2.0, 9.0], [1.0, 1.01, 9.0], 0.03)
+    tied = words([2.0, 2.0], [1.0, 3.0])
+    assert "tells no plan from another" in tied
+    assert "none, as all plans are predicted alike" in tied
+    assert "measured alike" in words([1.0, 2.0], [3.0, 3.0])
+    for text in (tied, words([1.0, 1.0], [1.0, 1.0]), words([0.0, 0.0], [0.0, 0.0], 0.1)):
+        assert "nan" not in text
+        assert "1 pairs" not in text
+
+
+def test_of_plans_predicted_alike_the_worst_counts():
+    assert not order_of(["a", "b"], [2.0, 2.0], [3.0, 1.0], "output_throughput", 0.0).top1
+    assert not order_of(["b", "a"], [2.0, 2.0], [1.0, 3.0], "output_throughput", 0.0).top1
+    assert order_of(["a", "b"], [2.0, 2.0], [3.0, 3.0], "output_throughput", 0.0).top1
 
 
 @settings(max_examples=50)
