@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from simtool.cli_simulate import ModelOption
 
 if TYPE_CHECKING:
     from simtool.scenario import Scenario
-    from simtool.validation import PlanOrder, Validation
+    from simtool.validation import HostFit, PlanOrder, Validation
 
 _OWN = tuple(flag for flag in QUESTION if flag.path not in ("objective", "slo", "prices", "slo.attainment"))
 _LISTS = ("--measured", "--again")
@@ -33,7 +33,9 @@ Again = Annotated[list[str] | None, typer.Option("--again", help="The same plan 
 Calibrate = Annotated[
     bool, typer.Option("--calibrate", help="Fit the host's terms on half of the steps, report on the other half.")
 ]
-Objective = Annotated[str, typer.Option("--objective", help="With --plans: the metric's key, as mean_tpot_ms.")]
+Objective = Annotated[
+    str, typer.Option("--objective", help="With --plans: the metric's key, as mean_tpot_ms \\[output_throughput].")
+]
 Noise = Annotated[str, typer.Option("--noise", help="With --plans: measured differences below mean nothing, as 3%.")]
 GateOption = Annotated[
     str, typer.Option("--gate", help="Exit with 1 where an error is above it and above 3 x the noise, as 25%.")
@@ -51,7 +53,7 @@ def validate(
     measured: Measured = None,
     again: Again = None,
     calibrate: Calibrate = False,
-    objective: Objective = "output_throughput",
+    objective: Objective = "",
     noise: Noise = "",
     gate: GateOption = "",
     model: ModelOption = None,
@@ -72,16 +74,21 @@ def validate(
     from simtool.files import output_folder
 
     asked = asked_scenario(scenario, given, settings, model)
+    unused = {"--objective": objective and not plans, "--noise": noise and not plans}
+    _refuse_unused(unused, "is of --plans alone, which compares several plans")
+    _refuse_unused(
+        {"--on": on and measured, "--layers": layers and measured}, "is for a run here, and --measured has run"
+    )
     files = _counted(plan_files or [], measured or [], again or [], plans=plans)
     floor = share_of(gate, "--gate") if gate else FLOOR
     announce_compilation()
     with output_folder(out) if out else nullcontext() as building:
-        found = [
-            _one(*paths, asked, calibrate=calibrate, request=(on, layers), floor=floor, building=building)
-            for paths in files
-        ]
+        found = [_one(*paths, asked, calibrate=calibrate, request=(on, layers), floor=floor) for paths in files]
+        if building:
+            _write_profiles(found, building)
         if plans:
-            return _told_order(_order(files, found, objective, noise), found, building, json, gated=bool(gate))
+            order = _order(files, found, objective or "output_throughput", noise)
+            return _told_order(order, found, building, json, gated=bool(gate))
         return _told(found[0], building, json, gated=bool(gate))
 
 
@@ -147,31 +154,47 @@ def _one(
     calibrate: bool,
     request: tuple[str, int],
     floor: float,
-    building: Path | None,
 ) -> Validation:
     """One plan against one measurement."""
     from simtool.calibration.validation.reading import read_measurement
     from simtool.calibration.validation.validate import plan_for, validate
-    from simtool.cli_measured import executed_here, plan_asked, workload_asked
-    from simtool.terminal import note, progress
+    from simtool.cli_measured import check_used, executed_here, plan_asked, with_load, workload_asked
+    from simtool.terminal import progress
 
     measurement = read_measurement(measured) if measured else executed_here(plan_file, asked, *request)
+    if measured:
+        check_used(plan_file, asked, measurement)
     plan = plan_for(measurement, plan_asked(plan_file, asked, measurement))
     workload = workload_asked(plan, asked, measurement)
     with progress("predicting"):
-        found = validate(
+        return validate(
             plan,
-            measurement,
+            with_load(measurement, asked),
             workload,
             again=read_measurement(again) if again else None,
             calibrate=calibrate,
             floor=floor,
         )
-    if found.host_fit is not None and building is not None and plan.profiles:
-        from simtool.calibration.validation.executing import write_host_times
 
-        note(f"profile with these host times: {write_host_times(plan, found.host_fit, building).name}")
-    return found
+
+def _refuse_unused(given: Mapping[str, object], why: str) -> None:
+    """Raise InputError for the first option that was given where it does nothing."""
+    from simtool.errors import InputError
+
+    for name, value in given.items():
+        if value:
+            raise InputError(name, why, "leave it out")
+
+
+def _write_profiles(found: Sequence[Validation], building: Path) -> None:
+    """The own profile of each plan with the host times that were fitted, each under a name of its own."""
+    from simtool.calibration.validation.executing import write_host_times
+    from simtool.terminal import note
+
+    for number, one in enumerate(found, 1):
+        if one.host_fit is not None and one.plan.profiles:
+            path = write_host_times(one.plan, one.host_fit, building, number if len(found) > 1 else 0)
+            note(f"profile with these host times{f', plan {number}' if len(found) > 1 else ''}: {path.name}")
 
 
 def _order(
@@ -221,6 +244,8 @@ def _told_order(order: PlanOrder, found: list[Validation], building: Path | None
         print_text(order_words(order))
         print_table(ORDER_HEADS, order_rows(order))
     for name, one in zip(order.names, found, strict=True):
+        if one.host_fit is not None and not json:
+            print_text(f"{name}: {_host_told(one.host_fit)}")
         for line in (*([one.divergence] if one.divergence else []), *one.notes):
             note(f"{name}: {line}")
     return _exit_code(found, gated=gated)
@@ -232,7 +257,6 @@ def _print(found: Validation) -> None:
         STEP_HEADS,
         TERM_HEADS,
         gate_words,
-        host_words,
         metric_rows,
         step_rows,
         term_rows,
@@ -247,7 +271,14 @@ def _print(found: Validation) -> None:
     if found.attribution is not None:
         print_table(TERM_HEADS, term_rows(found.attribution))
     if found.host_fit is not None:
-        print_text(host_words(found.host_fit))
+        print_text(_host_told(found.host_fit))
     failed = [gate for gate in found.gates if not gate.passed]
     for gate in failed:
         print_text(gate_words(gate))
+
+
+def _host_told(fit: HostFit) -> str:
+    """The fitted host, and that it does not help where it does not."""
+    from simtool.report.validation_rows import host_warning, host_words
+
+    return " ".join(part for part in (host_words(fit), host_warning(fit)) if part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from simtool.errors import InputError
 from simtool.files import output_file
 from simtool.metrics import Result
+from simtool.npz_file import read_npz, whole_numbers
 
 F8 = NDArray[np.float64]
 I4 = NDArray[np.int32]
@@ -30,7 +31,9 @@ _COLUMNS = {
     "replica": np.int32,
     "preemptions": np.int32,
 }
-_SCALARS = ("energy_j", "busy_s", "num_steps", "devices", "warmup_requests")
+_COUNTS = ("num_steps", "devices", "warmup_requests")
+_SCALARS = ("energy_j", "busy_s", *_COUNTS)
+_DAMAGED = "the file may be damaged"
 
 
 def save_requests(result: Result, path: str | Path) -> None:
@@ -46,24 +49,16 @@ def save_requests(result: Result, path: str | Path) -> None:
 
 def load_result(path: str | Path) -> Result:
     """The Result that save_requests wrote. Raises InputError when the file is missing, damaged or something else."""
-    try:
-        with Path(path).open("rb") as opened:
-            archive = np.load(opened, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise InputError(path, "no such file") from error
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise InputError(path, f"not a requests file of simtool: {error}", "give a requests.npz") from error
-    _check(path, arrays)
+    arrays = read_npz(Path(path), kind="requests file of simtool", hint="give a requests.npz that simtool wrote")
+    _check(Path(path), arrays)
     scalars = {name: arrays[name].item() for name in _SCALARS}
+    steps = {name.removeprefix("step_"): column for name, column in arrays.items() if name.startswith("step_")}
     return Result(
         **{name: arrays[name].astype(dtype, copy=False) for name, dtype in _COLUMNS.items()},
-        itl_bins=arrays["itl_bins"],
-        itl_counts=arrays["itl_counts"],
-        steps={name.removeprefix("step_"): column for name, column in arrays.items() if name.startswith("step_")},
-        kv_blocks=tuple(arrays["kv_blocks"].tolist()),
+        itl_bins=arrays["itl_bins"].astype(np.float64, copy=False),
+        itl_counts=arrays["itl_counts"].astype(np.float64, copy=False),
+        steps={name: column.astype(np.float64, copy=False) for name, column in steps.items()},
+        kv_blocks=tuple(int(blocks) for blocks in arrays["kv_blocks"].tolist()),
         energy_j=scalars["energy_j"],
         busy_s=scalars["busy_s"],
         num_steps=int(scalars["num_steps"]),
@@ -72,20 +67,27 @@ def load_result(path: str | Path) -> Result:
     )
 
 
-def _check(path: str | Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Raise InputError unless all arrays are there with shapes that fit together."""
+def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raise InputError unless all arrays are there, with shapes that fit together and counts that are counts."""
     needed = {*_COLUMNS, *_SCALARS, "itl_bins", "itl_counts", "kv_blocks", "simtool_result"}
     missing = sorted(needed - arrays.keys())
     if missing:
         raise InputError(path, f"has no {missing[0]}", "give a requests.npz that simtool wrote")
-    if any(array.dtype.kind not in "iuf" for array in arrays.values()):
-        raise InputError(path, "has columns that are not numbers")
     rows = {arrays[name].shape for name in _COLUMNS}
     if len(rows) != 1 or len(next(iter(rows))) != 1 or any(arrays[name].ndim for name in _SCALARS):
-        raise InputError(path, f"its columns have different lengths ({sorted(rows)})", "the file may be damaged")
+        raise InputError(path, f"its columns have different lengths ({sorted(rows)})", _DAMAGED)
+    flat = [name for name in arrays if (name.startswith("step_") or name == "kv_blocks") and arrays[name].ndim != 1]
+    if flat:
+        raise InputError(path, f"its {flat[0]} is no list", _DAMAGED)
+    for name in (*(name for name, dtype in _COLUMNS.items() if dtype is np.int32), "kv_blocks", *_COUNTS):
+        whole_numbers(path, name, arrays[name], least=0, most=2**31 - 1)
     bins, counts = arrays["itl_bins"], arrays["itl_counts"]
     if bins.ndim != 1 or counts.ndim != 1 or (len(bins) != len(counts) + 1 and len(bins) + len(counts)):
-        raise InputError(path, "its ITL histogram needs one more edge than counts", "the file may be damaged")
+        raise InputError(path, "its ITL histogram needs one more edge than counts", _DAMAGED)
+    if not (
+        np.isfinite(bins).all() and (np.diff(bins) > 0).all() and np.isfinite(counts).all() and (counts >= 0).all()
+    ):
+        raise InputError(path, "its ITL histogram has edges or counts that are none", _DAMAGED)
 
 
 def itl_histogram(gaps_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -15,6 +15,7 @@ from simtool.plan import Plan
 
 _MAX_BYTES = 4 * 2**20
 _SCHEMA = 1
+_MOST = 2**20  # of devices, of sequences or tokens in a step, of tokens in a KV block
 
 
 class _PlanFile(BaseModel):
@@ -86,8 +87,16 @@ def _check(plan: Plan, source: str) -> None:
         sizes = {"max_num_seqs": pool.scheduler.max_num_seqs, "block_size": pool.kv.block_size}
         sizes["max_num_batched_tokens"] = pool.scheduler.max_num_batched_tokens
         for name, value in {"replicas": pool.replicas, **degrees, **sizes}.items():
-            if value < 1:
-                raise InputError(source, f"pools.{number}: {name} is {value}", "it is at least 1")
+            if not 1 <= value <= _MOST:
+                raise InputError(
+                    source, f"pools.{number}: {name} is {_shorten(value)}", f"it lies between 1 and {_MOST:,}"
+                )
+        limits = {"num_gpu_blocks": pool.kv.num_gpu_blocks, "max_model_len": pool.scheduler.max_model_len}
+        for name, value in limits.items():
+            if not 0 <= value < 2**31:
+                raise InputError(
+                    source, f"pools.{number}: {name} is {_shorten(value)}", f"it lies between 0 and {2**31 - 1:,}"
+                )
         if not 0.0 < pool.kv.gpu_memory_utilization <= 1.0:
             rule = f"pools.{number}: gpu_memory_utilization is {pool.kv.gpu_memory_utilization}"
             raise InputError(source, rule, "it lies in (0, 1]")

@@ -63,7 +63,11 @@ def engines_of(plan: Plan, workload: Workload, *, layers: int = 0) -> list[Engin
 
 
 def check_devices(plan: Plan) -> None:
-    """Raise InputError where the plan takes more devices of a type than its cluster has."""
+    """Raise InputError where the plan takes more devices of a type than its cluster has, or its experts fit none."""
+    for pool in plan.pools:
+        if pool.parallel.tp * pool.parallel.dp % pool.parallel.ep:
+            rule = f"ep = {pool.parallel.ep} does not divide tp x dp = {pool.parallel.tp * pool.parallel.dp}"
+            raise InputError("expert parallel", rule, "experts are spread over the devices of a replica")
     cluster = own_cluster(plan.cluster, plan.profiles)
     wanted: dict[str, int] = {}
     for pool in plan.pools:

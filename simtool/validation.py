@@ -130,6 +130,11 @@ class HostFit:
     before: StepErrors
     after: StepErrors
 
+    @property
+    def helps(self) -> bool:
+        """Whether the held-out steps' median error is lower than with the host that was there before."""
+        return self.after.median < self.before.median
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
@@ -149,6 +154,7 @@ class Gate:
 class Validation:
     """plan: as predicted. tool: what measured. predicted, measured: the runs (measured None: metrics alone are known).
 
+    cpus: the plan's devices that are CPU processes.
     divergence: "" where the replayed schedule is the recorded one step for step, else the first step that differs.
     steps, attribution, host_fit: None where the measurement has no steps, or was not asked for it.
     """
@@ -160,6 +166,7 @@ class Validation:
     predicted: Result
     measured: Result | None
     aligned: bool
+    cpus: tuple[str, ...] = ()
     steps: Steps | None = None
     overall: StepErrors | None = None
     groups: tuple[StepErrors, ...] = ()
@@ -175,8 +182,9 @@ class Validation:
 class PlanOrder:
     """Several plans by one metric. Columns [n] in the order given; noise: relative, of the measurement.
 
-    top1: the plan that is best by prediction is best by measurement, or within the noise of it.
-    tau: Kendall's, over all pairs; clear_tau: over the `clear_pairs` that differ by more than the noise (NaN: none).
+    top1: the plan that is best by prediction is best by measurement, or within the noise of it; of several that are
+    predicted alike, each is. tau: Kendall's tau-b over all pairs (NaN: all are alike on one side); clear_tau: over the
+    `clear_pairs` that differ by more than the noise (NaN: none).
     """
 
     names: tuple[str, ...]

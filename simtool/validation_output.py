@@ -30,6 +30,7 @@ def validation_object(validation: Validation) -> dict[str, Any]:
         }
         for row in validation.metrics
     }
+    fit = validation.host_fit
     return {
         "verdict": verdict(validation),
         "tool": validation.tool,
@@ -41,7 +42,7 @@ def validation_object(validation: Validation) -> dict[str, Any]:
         "divergence": validation.divergence,
         "steps": plain([group for group in (validation.overall, *validation.groups) if group is not None]),
         "attribution": plain(validation.attribution),
-        "host_fit": plain(validation.host_fit),
+        "host_fit": None if fit is None else {**plain(fit), "helps": fit.helps},
         "gates": [{**plain(gate), "passed": gate.passed} for gate in validation.gates],
         "notes": list(validation.notes),
         "environment": plain(validation.environment),

@@ -19,6 +19,7 @@ LAYERS = (
         "slo_text",
         "vllm_text",
         "measured",
+        "npz_file",
         "summaries",
         "models",
         "traces",

@@ -28,6 +28,7 @@ from simtool.report.validation_rows import (
     STEP_HEADS,
     TERM_HEADS,
     gate_words,
+    host_warning,
     host_words,
     metric_rows,
     order_rows,
@@ -60,7 +61,7 @@ def order_page(order: PlanOrder, found: Sequence[Validation]) -> str:
     body = head + section("Predicted and measured order", say, drawn + listed)
     for name, one in zip(order.names, found, strict=True):
         rows = metric_rows(one)
-        body += section(name, lead_text(one), panel(scrolled(table(METRIC_HEADS, rows, _inside(rows)))))
+        body += section(name, lead_text(one), panel(scrolled(table(METRIC_HEADS, rows, _inside(rows)))) + _host(one))
     return page_html("Order of plans · simtool", body, figures, package_version(), _style())
 
 
@@ -161,8 +162,17 @@ def _attribution(validation: Validation, figures: dict[str, str]) -> str:
 def _demands(validation: Validation, _: dict[str, str]) -> str:
     items = "".join(f"<li>{escape(gate_words(gate))}</li>" for gate in validation.gates)
     say = "An error passes up to its limit, which is three times the noise of the measurement where that is more."
-    fit = panel(f"<p>{escape(host_words(validation.host_fit))}</p>", "The host, fitted") if validation.host_fit else ""
-    return section("Demands", say, f'<ul class="plain">{items}</ul>{fit}')
+    return section("Demands", say, f'<ul class="plain">{items}</ul>{_host(validation)}')
+
+
+def _host(validation: Validation) -> str:
+    """The fitted host, with a warning where it does not help."""
+    fit = validation.host_fit
+    if fit is None:
+        return ""
+    warning = host_warning(fit)
+    told = f'<p class="problem">{escape(warning)}</p>' if warning else ""
+    return panel(f"<p>{escape(host_words(fit))}</p>{told}", "The host, fitted")
 
 
 def _asked(validation: Validation, _: dict[str, str]) -> str:

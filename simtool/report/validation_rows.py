@@ -156,11 +156,26 @@ def _ranks(values: tuple[float, ...], greater_is_better: bool) -> list[int]:
 def order_words(order: PlanOrder) -> str:
     """Whether the order was right."""
     top = "The best plan is predicted" if order.top1 else "The best plan is NOT the one predicted"
-    rest = "no pair differs by more"
-    if order.clear_pairs:
-        rest = f"{order.clear_tau:.2f} over the {order.clear_pairs} pairs that differ by more"
+    if len(set(order.predicted)) == 1:
+        top = "The prediction tells no plan from another"
+    pairs = len(order.names) * (len(order.names) - 1) // 2
+    told = f"{order.tau:.2f} over {_pairs(pairs) if pairs == 1 else 'all pairs'}"
+    if math.isnan(order.tau):
+        side = "predicted" if len(set(order.predicted)) == 1 else "measured"
+        told = f"none, as all plans are {side} alike"
     noise = f" than the noise of {percent(order.noise)}" if order.noise else ""
-    return f"{top} ({metric_words(order.metric)}). Kendall's tau: {order.tau:.2f} over all pairs, {rest}{noise}."
+    rest = f"no pair differs by more{noise}"
+    if order.clear_pairs:
+        differ = "differs" if order.clear_pairs == 1 else "differ"
+        rest = f"{order.clear_tau:.2f} over the {_pairs(order.clear_pairs)} that {differ} by more{noise}"
+    by = f"{top} ({metric_words(order.metric)}). Kendall's tau: {told}"
+    if not order.noise and (order.clear_pairs in (0, pairs)):  # the same pairs: said once
+        return f"{by}."
+    return f"{by}, {rest}."
+
+
+def _pairs(count: int) -> str:
+    return "one pair" if count == 1 else f"{count} pairs"
 
 
 def host_words(fit: HostFit) -> str:
@@ -170,6 +185,13 @@ def host_words(fit: HostFit) -> str:
         f"gap {duration(fit.gap_s)}. Median step error {share(fit.before.median)} before, {share(fit.after.median)} "
         f"after (bias {signed(fit.before.bias)} and {signed(fit.after.bias)}; {fit.after.steps:,} steps held out)."
     )
+
+
+def host_warning(fit: HostFit) -> str:
+    """What is to be said where the fit does not help; "" where it does."""
+    if fit.helps:
+        return ""
+    return "The fit does not help: the error of the steps held out is not below the one without it. Keep the old times."
 
 
 def gate_words(gate: Gate) -> str:

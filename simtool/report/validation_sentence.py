@@ -79,7 +79,7 @@ def headline(validation: Validation) -> str:
 
 def lead(validation: Validation) -> str:
     """What was measured by whom, as HTML."""
-    told = f"Measured by {escape(validation.tool)}, {escape(plan_phrase(validation.plan))}."
+    told = f"Measured by {escape(validation.tool)}, {escape(plan_phrase(validation.plan, validation.cpus))}."
     schedule = escape(schedule_words(validation))
     if validation.divergence:
         schedule = f'<span class="problem">{schedule}</span>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 
 from simtool.plan import Plan, Pool
 from simtool.planners.question import Objective
@@ -56,23 +57,24 @@ def devices_phrase(cluster: str) -> str:
     return " + ".join(terms)
 
 
-def parallel_phrase(pool: Pool) -> str:
-    """A pool's parallel degrees, those of 1 left out: "TP 4 · PP 2"."""
+def parallel_phrase(pool: Pool, one: str = "1 GPU") -> str:
+    """A pool's parallel degrees, those of 1 left out: "TP 4 · PP 2"; `one` where all are 1."""
     degrees = pool.parallel
     pairs = (("TP", degrees.tp), ("PP", degrees.pp), ("DP", degrees.dp), ("EP", degrees.ep))
-    return " · ".join(f"{name} {value}" for name, value in pairs if value > 1) or "1 GPU"
+    return " · ".join(f"{name} {value}" for name, value in pairs if value > 1) or one
 
 
-def pool_phrase(pool: Pool) -> str:
-    """A pool in words: "2 replicas of TP 4 on H200"."""
+def pool_phrase(pool: Pool, cpus: Collection[str] = ()) -> str:
+    """A pool in words: "2 replicas of TP 4 on H200". cpus: devices that are CPU processes."""
     copies = f"{pool.replicas} replicas" if pool.replicas > 1 else "one replica"
-    device = " + ".join(name.upper() for name in dict.fromkeys(pool.stage_devices)) or pool.device.upper()
-    return f"{copies} of {parallel_phrase(pool)} on {device}"
+    names = pool.stage_devices or (pool.device,)
+    one = "1 process" if set(names) <= set(cpus) else "1 GPU"
+    return f"{copies} of {parallel_phrase(pool, one)} on {' + '.join(name.upper() for name in dict.fromkeys(names))}"
 
 
-def plan_phrase(plan: Plan) -> str:
+def plan_phrase(plan: Plan, cpus: Collection[str] = ()) -> str:
     """All pools in words."""
-    return " and ".join(pool_phrase(pool) for pool in plan.pools)
+    return " and ".join(pool_phrase(pool, cpus) for pool in plan.pools)
 
 
 def plan_short(plan: Plan) -> str:

@@ -31,7 +31,7 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     bad = tmp_path / "bad.npz"
     for content in (b"", b"PK\x03\x04 no", b"hello", good.read_bytes()[:-200], good.read_bytes()[:100]):
         bad.write_bytes(content)
-        with pytest.raises(InputError, match="not a requests file"):
+        with pytest.raises(InputError, match="is no requests file"):
             load_result(bad)
     np.savez(bad, a=np.zeros(3))
     with pytest.raises(InputError, match="has no"):

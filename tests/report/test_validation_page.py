@@ -86,6 +86,16 @@ def test_the_sentence_says_who_is_to_blame(validation):
     assert "is not the measured one" in validation_page(diverged)
 
 
+def test_a_process_of_a_cpu_is_no_gpu(validation):
+    assert "of 1 GPU on H200" in validation_page(validation)
+    pools = tuple(replace(pool, device="cpu") for pool in validation.plan.pools)
+    page = validation_page(
+        replace(validation, plan=replace(validation.plan, pools=pools, cluster="1xcpu"), cpus=("cpu",))
+    )
+    assert "one replica of 1 process on CPU" in page
+    assert "GPU" not in own_text(page).replace("gpu_", "").replace("--gpu", "")
+
+
 def test_a_long_timeline_is_joined_to_slabs(validation):
     steps = validation.measured.steps
     start = np.arange(20_000) * 1e-3

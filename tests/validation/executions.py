@@ -4,7 +4,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from simtool.calibration.executor.execution import Execution, Schedule
+from simtool.calibration.executor.execution import Execution
+from simtool.calibration.executor.real_clock import RunStep
+from simtool.calibration.executor.run_job import schedule_of
+from simtool.calibration.executor.sequences import Sequences
 from simtool.calibration.validation.families import family_seconds
 from simtool.calibration.validation.predicting import price_plan
 from simtool.calibration.validation.replay import batch_of
@@ -32,12 +35,14 @@ class Truth:
 class TrueClock:
     """Steps take the price with each family times its factor, and the true host's time."""
 
-    def __init__(self, priced, truth):
-        self.priced, self.truth = priced, truth
+    def __init__(self, priced, truth, workload):
+        self.priced, self.truth, self.workload = priced, truth, workload
         self.rng = np.random.default_rng(truth.seed)
-        self.seconds, self.rows = {}, []
+        self.seconds, self.rows, self.steps = {}, [], []
+        self.sequences, self.flying = {}, {}
 
     def begin(self, state, group, lane):
+        self.note_batch(state, group, lane)
         flight = state.flight_f[group, lane]
         priced_s = float(flight[st.LEAP_END] - flight[st.LEAP_START])
         batch = batch_of(state, group, lane)
@@ -56,7 +61,17 @@ class TrueClock:
         return self.seconds.pop((group, lane))
 
     def ended(self, state, group, lane):
-        pass
+        for row, batch in zip(self.sequences[group], self.flying.pop((group, lane)), strict=True):
+            row.ended(state, batch, np.zeros(sum(slot.samples for slot in batch.slots), np.int64))
+
+    def note_batch(self, state, group, lane):
+        """Who is in the step, as the executor's record has it."""
+        if group not in self.sequences:
+            first, count = int(state.group_i[group, st.ROW0]), int(state.group_i[group, st.ROWS])
+            rows = range(first, first + count)
+            self.sequences[group] = [Sequences(state, group, row, self.workload, 100, 0) for row in rows]
+        self.flying[group, lane] = batches = tuple(row.batch(state, lane) for row in self.sequences[group])
+        self.steps.append(RunStep(batches=batches, outcome=None, host_s=0.0))
 
 
 def small_plan(**scheduler):
@@ -83,7 +98,7 @@ def execute(truth=None, plan=None, workload=None):
     truth, plan, workload = truth or Truth(), plan or small_plan(), workload or small_workload()
     priced = price_plan(plan, workload)
     state = build_state(priced.engines, workload, exact_steps=True, reserve_full=1, record_capacity=FIRST_RECORDS)
-    clock = TrueClock(priced, truth)
+    clock = TrueClock(priced, truth, workload)
     cluster = SteppedCluster(state, workload, ROUTERS[plan.router], clock)
     cluster.run()
     result = result_of(cluster, priced.engines, workload)
@@ -95,19 +110,7 @@ def execute(truth=None, plan=None, workload=None):
         workload=workload,
         layers=len(priced.architecture.layers),
         result=result,
-        schedule=schedule_of(result),
+        schedule=schedule_of(clock.steps),
         tokens=tuple(np.zeros(n, np.int32) for n in workload.output_tokens),
         environment={"device": "synthetic"},
     )
-
-
-def schedule_of(result):
-    """Who was between first schedule and finish in each step (true without preemption)."""
-    start, end = result.steps["start_s"], result.steps["end_s"]
-    rows = []
-    for request in range(len(result.sent_s)):
-        inside = (start >= result.scheduled_s[request] - 1e-9) & (end <= result.finish_s[request] + 1e-9)
-        inside &= result.steps["replica"] == result.replica[request]
-        rows += [(step, request, 0, 1, 0, 1) for step in np.flatnonzero(inside).tolist()]
-    columns = np.array(sorted(rows), np.int32).T
-    return Schedule(**dict(zip(("step", "request", "rank", "new_tokens", "context", "samples"), columns, strict=True)))

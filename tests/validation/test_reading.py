@@ -130,6 +130,18 @@ BROKEN = {
         json.dumps(results.aiperf_summary() | {"request_latency": {"unit": "parsecs", "avg": 1}}),
         "a time in 'parsecs'",
     ),
+    "an endless answer": (json.dumps(results.vllm(ttfts=[0.1, 1e300, 0.1])), "request 1 has a TTFT of 1e"),
+    "an endless gap": (
+        json.dumps(results.vllm(itls=[[1e300, 0.1], [0.1], [0.1] * 3])),
+        "request 0 has a latency of 1e",
+    ),
+    "a number beyond floats": (json.dumps(results.vllm(ttfts=[0.1, 10**400, 0.1])), "request 1 has no finite TTFT"),
+    "a negative concurrency": (json.dumps(results.vllm(max_concurrency=-1)), "max_concurrency is -1"),
+    "an endless concurrency": (json.dumps(results.vllm(max_concurrency=1e30)), "max_concurrency is 1e"),
+    "streams of text": (
+        json.dumps(results.guidellm(strategy={"type_": "concurrent", "streams": 2.5})),
+        "number of streams is 2.5",
+    ),
     "deep": ("[" * 100_000, "not JSON"),
 }
 
@@ -141,6 +153,23 @@ def test_a_bad_file_is_one_clear_error(tmp_path, name):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=told):
         read_measurement(path)
+
+
+def test_fields_of_another_kind_are_as_if_they_were_absent(tmp_path):
+    document = results.guidellm()
+    document["benchmarks"][0]["requests"] |= {"errored": 5, "incomplete": True}
+    assert read_measurement(results.write(tmp_path / "b.json", document)).workload.num_requests == 3
+    folder = of_aiperf(tmp_path, concurrency=2)
+    results.write(folder / "profile_export_aiperf.json", results.aiperf_summary() | {"input_config": {"phases": 1.5}})
+    assert read_measurement(folder).workload.max_concurrency == 0
+
+
+def test_an_engine_of_a_replay_has_bounded_sizes(tmp_path):
+    row = {"arrival_time": 1.0, "queued_ts": 5.0, "first_token_ts": 5.1, "last_token_ts": 5.5}
+    results.write(tmp_path / "requests.jsonl", row | {"input_toks": 10, "output_toks": 4})
+    results.write(tmp_path / "meta.json", {"engine_kwargs": {"max_num_seqs": 1e18}})
+    with pytest.raises(InputError, match=r"max_num_seqs is 1e\+18"):
+        read_measurement(tmp_path)
 
 
 def test_missing_binary_and_empty_places_are_told(tmp_path):

@@ -4,12 +4,14 @@ import json
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from simtool.calibration.executor.execution_file import save_execution
 from simtool.cli import run
 from simtool.cli_validate import join_words
 from simtool.files import output_folder
+from simtool.plan_file import plan_json
 from tests.hardware.own_profile import write_small
 from tests.shared_data import SHARED, needs_shared
 from tests.validation import results
@@ -86,8 +88,6 @@ def test_a_gate_decides_the_exit_code(capsys, runs):
 
 
 def test_a_tampered_run_exits_with_1(capsys, runs, tmp_path):
-    import numpy as np
-
     from simtool.calibration.executor.execution_file import load_execution
 
     execution = load_execution(runs["a"])
@@ -139,6 +139,42 @@ def test_fitted_host_times_land_in_the_own_profile(capsys, runs, tmp_path):
     assert after["steps"][0]["median"] < json.loads(before.out)["steps"][0]["median"]
 
 
+def test_each_of_several_plans_gets_a_fitted_profile_of_its_own(capsys, runs, tmp_path):
+    write_small(tmp_path / "own.json")
+    asked = ["--plans", "--measured", runs["a"], runs["narrow"], "--profile", tmp_path / "own.json"]
+    said = told(capsys, *asked, "--calibrate", "--out", tmp_path / "out")
+    kept = [json.loads((tmp_path / "out" / f"own-{number}.json").read_text())["host"] for number in (1, 2)]
+    assert kept[0] != kept[1]
+    assert "plan 2: own-2.json" in said.err
+    assert said.out.count("Host fitted on the first half") == 2
+    assert (tmp_path / "out" / "validation.html").read_text().count("Host fitted on the first half") == 2
+
+
+def test_a_profile_s_name_does_not_cover_what_was_found(capsys, runs, tmp_path):
+    write_small(tmp_path / "validation.json")
+    asked = ["--measured", runs["a"], "--profile", tmp_path / "validation.json", "--calibrate"]
+    told(capsys, *asked, "--out", tmp_path / "out")
+    assert "host" in json.loads((tmp_path / "out" / "validation-profile.json").read_text())
+    assert "verdict" in json.loads((tmp_path / "out" / "validation.json").read_text())
+
+
+def test_a_fit_that_does_not_help_is_told(capsys, runs, tmp_path):
+    from simtool.calibration.executor.execution_file import load_execution
+
+    execution = load_execution(runs["a"])
+    steps = dict(execution.result.steps)  # a host that idles in the second half is not the one of the first
+    half = len(steps["host_s"]) // 2
+    steps["host_s"] = np.where(np.arange(len(steps["host_s"])) < half, 9e-3, 0.0)
+    with output_folder(tmp_path / "run") as building:
+        save_execution(replace(execution, result=replace(execution.result, steps=steps)), building)
+    said = told(capsys, "--measured", tmp_path / "run", "--calibrate", "--out", tmp_path / "out").out
+    assert "The fit does not help" in said
+    page = (tmp_path / "out" / "validation.html").read_text()
+    assert 'class="problem">The fit does not help' in page
+    assert json.loads((tmp_path / "out" / "validation.json").read_text())["host_fit"]["helps"] is False
+    assert "does not help" not in told(capsys, "--measured", runs["a"], "--calibrate").out
+
+
 def test_plans_and_measurements_must_pair(capsys, runs):
     assert "needs two plans" in failed(capsys, "--plans", "--measured", runs["a"])
     assert "--plans compares several" in failed(capsys, "--measured", runs["a"], "--measured", runs["b"])
@@ -164,6 +200,69 @@ def test_metrics_alone_need_the_workload_by_flags(capsys, tmp_path):
     said = told(capsys, *PLAN, *load, "--measured", path)
     assert "output tokens" in said.out
     assert "states no requests" in said.err
+    assert "all requests at once" in said.err
+    assert "all requests at once" not in told(capsys, *PLAN, *load, "--max-concurrency", "2", "--measured", path).err
+    other = told(capsys, *PLAN, "--num-prompts", "5", *load[2:], "--measured", path).err
+    assert "3 requests were completed when measured and 5 in the prediction" in other
+
+
+def test_metrics_alone_have_no_default_workload(capsys, tmp_path):
+    report = results.write(tmp_path / "report.json", results.trtllm())
+    plain = {key: value for key, value in results.vllm().items() if not isinstance(value, list)}
+    plain = results.write(tmp_path / "plain.json", plain)
+    plans = []
+    for sequences in (8, 16):
+        plans.append(tmp_path / f"{sequences}.json")
+        plans[-1].write_text(plan_json(small_plan(max_num_seqs=sequences)))
+    for path in (report, plain):
+        said = failed(capsys, *PLAN, "--measured", path)
+        assert (
+            "has metrics alone of its 3 requests, and --num-prompts, --input-len, --output-len would be a guess" in said
+        )
+        assert "has metrics alone" in failed(capsys, "--plans", *plans, "--measured", path, path)
+    assert "--output-len would be a guess" in failed(
+        capsys, *PLAN, "--num-prompts", "3", "--input-len", "130", "--measured", plain
+    )
+
+
+def test_requests_without_send_times_need_a_load(capsys, tmp_path):
+    path = results.write(tmp_path / "out.jsonl", results.sglang(request_rate="trace", max_concurrency=None))
+    assert "does not say how its requests came" in failed(capsys, *PLAN, "--measured", path)
+    told(capsys, *PLAN, "--max-concurrency", "0", "--measured", path)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--on", "cpu"], "--on: is for a run here"),
+        (["--layers", "2"], "--layers: is for a run here"),
+        (["--num-prompts", "5"], "workload.num_prompts"),
+        (["--request-rate", "5"], "workload.request_rate"),
+        (["--max-num-seqs", "5"], "engine.max_num_seqs"),
+        (["--objective", "mean_tpot_ms"], "--objective: is of --plans alone"),
+        (["--noise", "3%"], "--noise: is of --plans alone"),
+    ],
+)
+def test_flags_that_would_do_nothing_beside_a_run_are_refused(capsys, runs, words, why):
+    assert why in failed(capsys, "--measured", runs["a"], *words)
+
+
+def test_flags_that_would_do_nothing_beside_a_file_are_refused(capsys, runs, tmp_path):
+    path = results.write(tmp_path / "result.json", results.vllm())
+    said = failed(capsys, *PLAN, "--measured", path, "--num-prompts", "3")
+    assert "workload.num_prompts: would do nothing" in said
+    assert "workload.think_s" in failed(capsys, *PLAN, "--measured", path, "--request-rate", "3", "--think-time", "2")
+    told(capsys, *PLAN, "--measured", path, "--request-rate", "3", "--burstiness", "2", "--seed", "4")
+    plan = runs["a"] / "plan.json"
+    assert "states it" in failed(capsys, plan, "--measured", path, "--devices", "1xl4")
+
+
+def test_one_run_has_no_second(capsys, runs, tmp_path):
+    path = results.write(tmp_path / "result.json", results.vllm())
+    assert "holds one run" in failed(capsys, *PLAN, "--measured", f"{path}#2")
+    assert "the first one is #1" in failed(capsys, *PLAN, "--measured", f"{path}#0")
+    assert "holds one run" in failed(capsys, "--measured", f"{runs['a']}#2")
+    told(capsys, *PLAN, "--measured", f"{path}#1")
 
 
 def test_flags_may_say_how_the_requests_came(capsys, tmp_path):

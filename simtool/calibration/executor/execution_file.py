@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from simtool.files import read_text
 from simtool.json_text import json_text
 from simtool.measured import load_result, save_requests
 from simtool.metrics import Result
+from simtool.npz_file import read_npz, whole_numbers
 from simtool.traces import read_trace, write_trace
 
 FORMAT = 1
@@ -72,28 +72,36 @@ def load_execution(folder: Path) -> Execution:
 def _about(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(read_text(path, kind="execution.json", max_bytes=_MAX_BYTES))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(path, f"is not JSON: {error}", _HINT) from None
     wanted = {"layers": int, "environment": dict, "notes": list}
     if not isinstance(about, dict) or about.get("simtool_execution") != FORMAT:
         raise InputError(path, "was not written by this simtool's execute", _HINT)
     for key, kind in wanted.items():
-        if not isinstance(about.get(key), kind):
+        if not isinstance(about.get(key), kind) or about[key] is True or about[key] is False:
             raise InputError(path, f"has no {key}", _HINT)
+    if about["layers"] < 1:
+        raise InputError(path, "states no layers", "the file may be damaged")
+    odd = [key for key, value in about["environment"].items() if not isinstance(value, str | int | float | None)]
+    if odd or not all(isinstance(note, str) for note in about["notes"]):
+        raise InputError(path, f"{odd[0] if odd else 'a note'} is no text and no number", "the file may be damaged")
     return about
 
 
 def _columns(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            columns = {name: archive[name] for name in (*SCHEDULE_COLUMNS, "token_counts", "token_ids")}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(path, f"is not an execution's schedule: {error}", _HINT) from None
+    found = read_npz(path, kind="execution's schedule", hint=_HINT)
+    wanted = (*SCHEDULE_COLUMNS, "token_counts", "token_ids")
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise InputError(path, f"has no {missing[0]}", _HINT)
+    columns = {name: found[name] for name in wanted}
     if any(column.ndim != 1 or column.dtype.kind not in "iu" for column in columns.values()):
         raise InputError(path, "has columns that are not lists of whole numbers", _HINT)
     if len({len(columns[name]) for name in SCHEDULE_COLUMNS}) != 1:
         raise InputError(path, "has columns of different lengths", "the file may be damaged")
-    return columns
+    for name, column in columns.items():
+        whole_numbers(path, name, column, least=0, most=2**31 - 1)
+    return {name: column.astype(np.int64 if name == "token_counts" else np.int32) for name, column in columns.items()}
 
 
 def _check_schedule(columns: dict[str, NDArray[Any]], result: Result, folder: Path) -> None:

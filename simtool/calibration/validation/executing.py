@@ -20,12 +20,18 @@ def executed(plan: Plan, workload: Workload, request: ExecuteRequest) -> Executi
     return execute(plan, workload, request)
 
 
-def write_host_times(plan: Plan, fit: HostFit, folder: Path) -> Path:
-    """The plan's first own profile with the fitted host times, in `folder` under its own name."""
+def write_host_times(plan: Plan, fit: HostFit, folder: Path, number: int = 0) -> Path:
+    """The plan's first own profile with the fitted host times, in `folder` under its own name.
+
+    number: of the plan where there are several, which keeps the files of plans with one profile apart (0: one plan).
+    """
     told = f"fitted on {fit.fitted_steps} measured steps ({fit.half})"
     times: Sequence[HostTime] = [
         HostTime(name=name, seconds=seconds, spread=0.0, source=told)
         for name, seconds in (("step_base", fit.base_s), ("step_per_request", fit.per_request_s), ("gap", fit.gap_s))
     ]
     profile = Path(plan.profiles[0].path)
-    return with_host_times(profile, times, folder / profile.name)
+    name = f"{profile.stem}-{number}{profile.suffix}" if number else profile.name
+    if name == "validation.json":  # which says what was found
+        name = "validation-profile.json"
+    return with_host_times(profile, times, folder / name)

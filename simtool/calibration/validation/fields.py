@@ -16,6 +16,7 @@ from simtool.files import read_text
 
 MAX_BYTES = 2**30
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
+_LARGEST = 1e300  # JSON may hold whole numbers that no float is
 TRUNCATED = "the file may be truncated"
 
 
@@ -52,9 +53,25 @@ def _lines(path: Path, text: str, error: Exception) -> list[dict[str, Any]]:
 
 def finite(value: object) -> float:
     """A number; NaN for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _LARGEST:
         return math.nan
     return float(value) if math.isfinite(value) else math.nan
+
+
+def whole(value: object, what: str, source: object, *, most: int = 2**31 - 1) -> int:
+    """A whole number from 0 to `most`; 0 where there is none. Raises InputError for another number."""
+    number = finite(value)
+    if math.isnan(number):
+        return 0
+    if not 0 <= number <= most or number != round(number):
+        raise InputError(source, f"{what} is {number:g}", f"a whole number from 0 to {most:,}")
+    return int(number)
+
+
+def listed(document: Mapping[str, Any], key: str) -> list[Any]:
+    """A list of the document; empty where it has none."""
+    values = document.get(key)
+    return values if isinstance(values, list) else []
 
 
 def seconds(value: object, unit: object, source: object) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from simtool.workload import Workload, make_workload
 
 F8 = NDArray[np.float64]
 I4 = NDArray[np.int32]
+
+_DAMAGED = "the file may be damaged"
+LONGEST_S = 3e6  # five weeks: metrics count every second of a run, and no benchmark lasts so long
 
 # metrics that need to know when requests were sent
 OVER_TIME = (
@@ -89,8 +92,10 @@ def client_measurement(
     rows = len(columns.ttft_s)
     if not rows:
         raise InputError(source, "completed no request", "a run in which every request failed cannot be compared")
+    if columns.sent_s is not None and columns.sent_s.shape == columns.ttft_s.shape:
+        columns = replace(columns, sent_s=columns.sent_s - columns.sent_s.min())
     check_columns(columns, source)
-    sent_s = np.zeros(rows) if columns.sent_s is None else columns.sent_s - columns.sent_s.min()
+    sent_s = np.zeros(rows) if columns.sent_s is None else columns.sent_s
     result = _result(columns, sent_s, np.argsort(sent_s, kind="stable"))
     hidden = INSIDE if columns.sent_s is not None else (*INSIDE, *OVER_TIME)
     found = serving_metrics(result).items()
@@ -124,16 +129,27 @@ def check_columns(columns: ClientColumns, source: str) -> None:
         if column is None:
             continue
         if column.shape != columns.ttft_s.shape:
-            raise InputError(source, f"its {name} times are not one a request", "the file may be damaged")
-        bad = np.flatnonzero(~np.isfinite(column) | (column < 0))
+            raise InputError(source, f"its {name} times are not one a request", _DAMAGED)
+        bad = np.flatnonzero(~((column >= 0) & (column <= LONGEST_S)))
         if len(bad):
-            rule = f"request {bad[0]} has a {name} of {column[bad[0]]}: times must be finite and at least 0 seconds"
+            rule = (
+                f"request {bad[0]} has a {name} of {column[bad[0]]:g} s: times lie between 0 and {LONGEST_S:g} seconds"
+            )
             raise InputError(source, rule)
     for name, tokens in (("input", columns.input_tokens), ("output", columns.output_tokens)):
         if tokens.shape != columns.ttft_s.shape:
-            raise InputError(source, f"its {name} lengths are not one a request", "the file may be damaged")
+            raise InputError(source, f"its {name} lengths are not one a request", _DAMAGED)
         if tokens.min() < 1:
             raise InputError(source, f"request {int(np.argmin(tokens))} has {tokens.min()} {name} tokens")
+
+
+def check_run_times(workload: Workload, source: str) -> None:
+    """Raise InputError for arrivals or think times that a run cannot have."""
+    for name, column in (("arrives at", workload.arrival_s), ("thinks for", workload.think_s)):
+        bad = np.flatnonzero(~((column >= 0) & (column <= LONGEST_S)))
+        if len(bad):
+            rule = f"request {bad[0]} {name} {column[bad[0]]:g} s"
+            raise InputError(source, rule, f"times lie between 0 and {LONGEST_S:g} seconds")
 
 
 def _result(columns: ClientColumns, sent_s: F8, order: NDArray[np.intp]) -> Result:

@@ -38,8 +38,9 @@ def order_of(
     """The same from numbers."""
     greater = not metric.endswith(_LESS_IS_BETTER)
     choose = max if greater else min
-    chosen = measured[predicted.index(choose(predicted))] if isinstance(predicted, list) else math.nan
-    best = choose(measured)
+    best, favoured = choose(measured), choose(predicted)
+    # of plans that are predicted alike any may be chosen: the worst of them counts
+    chosen = (min if greater else max)(m for p, m in zip(predicted, measured, strict=True) if p == favoured)
     clear = [(i, j) for i, j in combinations(range(len(names)), 2) if _apart(measured[i], measured[j]) > noise]
     signs = [_sign(predicted[i] - predicted[j]) * _sign(measured[i] - measured[j]) for i, j in clear]
     return PlanOrder(
@@ -50,10 +51,17 @@ def order_of(
         measured=tuple(measured),
         noise=noise,
         top1=_apart(chosen, best) <= noise,
-        tau=float(kendalltau(predicted, measured).statistic),
+        tau=_tau(predicted, measured),
         clear_tau=sum(signs) / len(signs) if signs else math.nan,
         clear_pairs=len(clear),
     )
+
+
+def _tau(predicted: Sequence[float], measured: Sequence[float]) -> float:
+    """Kendall's tau-b; NaN where all plans are alike on one side, which have no order."""
+    if len(set(predicted)) < 2 or len(set(measured)) < 2:
+        return math.nan
+    return float(kendalltau(predicted, measured).statistic)
 
 
 def _apart(one: float, two: float) -> float:

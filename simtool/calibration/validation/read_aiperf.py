@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from simtool.calibration.validation.fields import counts, finite, known, numbers, part, seconds
+from simtool.calibration.validation.fields import counts, finite, known, listed, numbers, part, seconds, whole
 from simtool.calibration.validation.measurement import ClientColumns, Measurement, client_measurement
 from simtool.errors import InputError
 
@@ -42,7 +40,7 @@ def read_records(records: Sequence[Mapping[str, Any]], source: str, summary: Map
         source,
         columns,
         stated={},
-        max_concurrency=_concurrency(summary),
+        max_concurrency=_concurrency(summary, source),
         failed=len(wanted) - len(done),
     )
 
@@ -76,10 +74,10 @@ def _count(record: Mapping[str, Any], tag: str) -> object:
     return part(record, "metrics", tag).get("value")
 
 
-def _concurrency(summary: Mapping[str, Any]) -> int:
+def _concurrency(summary: Mapping[str, Any], source: str) -> int:
     """The run's concurrency, where it is a closed loop and the file says so."""
     settings = part(summary, "input_config")
-    phases = [phase for phase in settings.get("phases") or () if isinstance(phase, Mapping)]
+    phases = [phase for phase in listed(settings, "phases") if isinstance(phase, Mapping)]
     closed = [phase for phase in phases if phase.get("type") == "concurrency" and phase.get("name") != "warmup"]
     load = closed[-1] if closed else part(settings, "loadgen")  # loadgen: AIPerf before 0.10
-    return 0 if load.get("request_rate") else int(np.nan_to_num(finite(load.get("concurrency"))))
+    return 0 if load.get("request_rate") else whole(load.get("concurrency"), "concurrency", source)

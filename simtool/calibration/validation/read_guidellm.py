@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from simtool.calibration.validation.fields import counts, finite, known, numbers, part
+from simtool.calibration.validation.fields import counts, finite, known, listed, numbers, part, whole
 from simtool.calibration.validation.measurement import ClientColumns, Measurement, client_measurement
 from simtool.errors import InputError
 
@@ -25,14 +23,14 @@ _RATES = {
 
 def read_guidellm(document: Mapping[str, Any], source: str, number: int) -> Measurement:
     """Benchmark `number` (from 1; 0: the only one). Raises InputError for several without a number."""
-    listed = document.get("benchmarks")
-    if not isinstance(listed, list) or not listed or not all(isinstance(one, Mapping) for one in listed):
+    several = listed(document, "benchmarks")
+    if not several or not all(isinstance(one, Mapping) for one in several):
         raise InputError(source, "has no list of benchmarks", "give the JSON that guidellm benchmark wrote")
-    if (number == 0 and len(listed) > 1) or number > len(listed):
-        raise InputError(source, f"holds {len(listed)} benchmarks", f"name one: {source}#1 … #{len(listed)}")
-    benchmark = listed[max(number, 1) - 1]
+    if (number == 0 and len(several) > 1) or number > len(several):
+        raise InputError(source, f"holds {len(several)} benchmarks", f"name one: {source}#1 … #{len(several)}")
+    benchmark = several[max(number, 1) - 1]
     requests = part(benchmark, "requests")
-    done, failed = requests.get("successful"), len(requests.get("errored") or ())
+    done, failed = requests.get("successful"), len(listed(requests, "errored"))
     if not isinstance(done, list) or not done:
         return _aggregate(benchmark, source)
     if not all(isinstance(request, Mapping) for request in done):
@@ -42,7 +40,7 @@ def read_guidellm(document: Mapping[str, Any], source: str, number: int) -> Meas
         source,
         _columns(done, source),
         stated={},
-        max_concurrency=_concurrency(benchmark),
+        max_concurrency=_concurrency(benchmark, source),
         failed=failed,
         notes=_incomplete(requests),
     )
@@ -61,7 +59,7 @@ def _columns(done: list[Mapping[str, Any]], source: str) -> ClientColumns:
     )
 
 
-def _concurrency(benchmark: Mapping[str, Any]) -> int:
+def _concurrency(benchmark: Mapping[str, Any], source: str) -> int:
     """Streams of a closed loop (strategies `concurrent` and `synchronous`); 0 for those with arrivals."""
     for place in (
         part(benchmark, "config", "strategy"),
@@ -72,12 +70,12 @@ def _concurrency(benchmark: Mapping[str, Any]) -> int:
         if kind == "synchronous":
             return 1
         if kind == "concurrent":
-            return int(np.nan_to_num(finite(place.get("streams", place.get("max_concurrency")))))
+            return whole(place.get("streams", place.get("max_concurrency")), "its number of streams", source)
     return 0
 
 
 def _incomplete(requests: Mapping[str, Any]) -> tuple[str, ...]:
-    count = len(requests.get("incomplete") or ())
+    count = len(listed(requests, "incomplete"))
     return (f"{count} requests were cut off by the end of the run and are left out",) if count else ()
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simtool.calibration.validation.fields import counts, finite, json_objects, numbers, part
+from simtool.calibration.validation.fields import counts, json_objects, numbers, part, whole
 from simtool.calibration.validation.measurement import ClientColumns, Measurement, client_measurement
-from simtool.errors import InputError
 
 TOOL = "vLLM (LLMServingSim bench)"
 REQUESTS = "requests.jsonl"
+_MOST = dict.fromkeys(("max_num_seqs", "max_num_batched_tokens", "block_size", "tensor_parallel_size"), 2**20)
 _TIMES = ("arrival_time", "queued_ts", "first_token_ts", "last_token_ts")
 
 
@@ -57,11 +57,9 @@ def _engine(path: Path) -> dict[str, int | bool]:
 
 def _take(found: dict[str, int | bool], given: Mapping[str, Any], names: Mapping[str, str], path: Path) -> None:
     for theirs, ours in names.items():
-        value = finite(given.get(theirs))
-        if value > 0:
-            if value != round(value):
-                raise InputError(path, f"{theirs} = {value} must be a whole number")
-            found[ours] = int(value)
+        value = whole(given.get(theirs), theirs, path, most=_MOST.get(ours, 2**31 - 1))
+        if value:
+            found[ours] = value
 
 
 def is_replay(path: Path) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simtool.calibration.validation.fields import column, counts, finite, known, numbers
+from simtool.calibration.validation.fields import column, counts, finite, known, numbers, whole
 from simtool.calibration.validation.measurement import ClientColumns, Measurement, client_measurement
 from simtool.errors import InputError
 from simtool.traces import arrivals
@@ -38,7 +38,7 @@ def read_serving(document: Mapping[str, Any], source: str, tool: str) -> Measure
         note = "the file has no lists by request, so that only its own metrics are compared"
         return Measurement(tool=tool, source=source, metrics=stated, notes=(note,))
     columns, failed = _columns(document, source)
-    limit = int(max(0.0, np.nan_to_num(finite(document.get("max_concurrency")))))
+    limit = whole(document.get("max_concurrency"), "max_concurrency", source)
     guessed, notes = (None, ()) if limit or columns.sent_s is not None else _guessed(document, len(columns.ttft_s))
     return client_measurement(
         tool,

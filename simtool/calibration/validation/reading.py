@@ -29,12 +29,14 @@ _RECORDS, _SUMMARY = "profile_export.jsonl", "profile_export_aiperf.json"
 
 def read_measurement(path: str | Path) -> Measurement:
     """The run at `path`; of a file with several runs, FILE#2 names the second. Raises InputError."""
-    path = Path(path)
-    if path.is_dir():
-        return _folder(path)
-    number = 0
-    if not path.exists() and (match := re.fullmatch(r"(.+)#(\d+)", str(path))):
+    source, path, number = str(path), Path(path), 0
+    if not path.exists() and (match := re.fullmatch(r"(.+)#([0-9]{1,9})", source)):
         path, number = Path(match[1]), int(match[2])
+        if not number:
+            raise InputError(source, "names no run: the first one is #1")
+    if path.is_dir():
+        _check_number(path, number)
+        return _folder(path)
     return _file(path, number)
 
 
@@ -55,6 +57,12 @@ def of_execution(execution: Execution, source: str) -> Measurement:
     )
 
 
+def _check_number(path: Path, number: int) -> None:
+    """Raise InputError for the second run of what holds one."""
+    if number > 1:
+        raise InputError(f"{path}#{number}", f"{path} holds one run", f"give {path}")
+
+
 def _folder(path: Path) -> Measurement:
     if (path / _RECORDS).is_file() or (path / _SUMMARY).is_file():
         return _file(path / (_RECORDS if (path / _RECORDS).is_file() else _SUMMARY), 0)
@@ -69,12 +77,15 @@ def _file(path: Path, number: int) -> Measurement:
     objects = json_objects(path)
     first, source = objects[0], str(path)
     if {"metadata", "metrics"} <= first.keys():
+        _check_number(path, number)
         beside = path.parent / _SUMMARY
         return read_records(objects, source, json_objects(beside)[0] if beside.is_file() else {})
     if len(objects) > 1:
         if number == 0 or number > len(objects):
             raise InputError(source, f"holds {len(objects)} runs", f"name one: {source}#1 … #{len(objects)}")
         first = objects[number - 1]
+    elif "benchmarks" not in first:
+        _check_number(path, number)
     return _document(first, source, number)
 
 

@@ -13,7 +13,7 @@ from simtool.calibration.validation.attribution import attribute, parts_of
 from simtool.calibration.validation.gates import FLOOR, gates
 from simtool.calibration.validation.held import HeldSchedule, hold
 from simtool.calibration.validation.host_fit import fit_host
-from simtool.calibration.validation.measurement import Measurement
+from simtool.calibration.validation.measurement import Measurement, check_run_times
 from simtool.calibration.validation.predicting import Prediction, Priced, predict, price_plan
 from simtool.calibration.validation.step_table import compare_steps, errors_by_composition, errors_of
 from simtool.errors import InputError
@@ -38,6 +38,7 @@ def validate(
     Raises InputError for a measurement of other requests, InfeasibleError where the plan's model does not fit.
     """
     execution = measurement.execution
+    check_run_times(workload, workload.source or measurement.source)
     aligned = check_aligned(measurement, workload)
     if again is not None:
         check_again(measurement, again, workload)
@@ -53,6 +54,7 @@ def validate(
         predicted=prediction.result,
         measured=measurement.result,
         aligned=aligned,
+        cpus=_cpus(priced),
         notes=(*measurement.notes, *_refusals(measurement, prediction)),
     )
     if execution is not None:
@@ -93,10 +95,16 @@ def _with_steps(
     )
 
 
+def _cpus(priced: Priced) -> tuple[str, ...]:
+    """Names, as a plan may have them, of the devices that are CPU processes."""
+    cpus = [one.device for one in priced.hardware.values() if one.device.kind == "cpu"]
+    return tuple(name for device in cpus for name in (device.name, *device.aliases))
+
+
 def _refusals(measurement: Measurement, prediction: Prediction) -> tuple[str, ...]:
     """A remark where the prediction completes more or fewer requests than were measured."""
     measured, ours = (int(one.get("completed", 0)) for one in (measurement.metrics, prediction.metrics))
-    if measurement.result is None or measured == ours:
+    if measured == ours or (measurement.result is None and not measured):
         return ()
     return (f"{measured:,} requests were completed when measured and {ours:,} in the prediction",)
 
