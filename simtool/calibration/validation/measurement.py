@@ -92,15 +92,15 @@ def client_measurement(
     rows = len(columns.ttft_s)
     if not rows:
         raise InputError(source, "completed no request", "a run in which every request failed cannot be compared")
-    if columns.sent_s is not None and columns.sent_s.shape == columns.ttft_s.shape:
+    if columns.sent_s is not None and len(columns.sent_s):
         columns = replace(columns, sent_s=columns.sent_s - columns.sent_s.min())
     check_columns(columns, source)
     sent_s = np.zeros(rows) if columns.sent_s is None else columns.sent_s
     result = _result(columns, sent_s, np.argsort(sent_s, kind="stable"))
     hidden = INSIDE if columns.sent_s is not None else (*INSIDE, *OVER_TIME)
-    found = serving_metrics(result).items()
-    metrics = {key: value for key, value in found if math.isfinite(value) and key not in hidden}
-    told = [*notes, f"{failed} failed requests are left out"] if failed else list(notes)
+    metrics = {
+        key: value for key, value in serving_metrics(result).items() if math.isfinite(value) and key not in hidden
+    }
     if max_concurrency:
         arrival_s = np.zeros(rows)
     elif columns.sent_s is not None:
@@ -112,7 +112,7 @@ def client_measurement(
         result=result,
         workload=None if arrival_s is None else _workload(result, arrival_s, max_concurrency, f"{source}: {tool}"),
         engine=engine or {},
-        notes=tuple(told),
+        notes=(*notes, *([f"{failed} failed requests are left out"] if failed else [])),
     )
 
 
