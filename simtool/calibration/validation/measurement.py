@@ -92,8 +92,7 @@ def client_measurement(
     rows = len(columns.ttft_s)
     if not rows:
         raise InputError(source, "completed no request", "a run in which every request failed cannot be compared")
-    if columns.sent_s is not None and len(columns.sent_s):
-        columns = replace(columns, sent_s=columns.sent_s - columns.sent_s.min())
+    columns = _from_first(columns)
     check_columns(columns, source)
     sent_s = np.zeros(rows) if columns.sent_s is None else columns.sent_s
     result = _result(columns, sent_s, np.argsort(sent_s, kind="stable"))
@@ -114,6 +113,13 @@ def client_measurement(
         engine=engine or {},
         notes=(*notes, *([f"{failed} failed requests are left out"] if failed else [])),
     )
+
+
+def _from_first(columns: ClientColumns) -> ClientColumns:
+    """With send times that count from the first one: a client's clock starts anywhere."""
+    if columns.sent_s is None or not len(columns.sent_s):
+        return columns
+    return replace(columns, sent_s=columns.sent_s - columns.sent_s.min())
 
 
 def _workload(result: Result, arrival_s: F8, max_concurrency: int, source: str) -> Workload:
