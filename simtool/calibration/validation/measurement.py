@@ -90,8 +90,6 @@ def client_measurement(
     that needs no answer. Raises InputError for a run without a completed request and for columns that do not fit.
     """
     rows = len(columns.ttft_s)
-    if not rows:
-        raise InputError(source, "completed no request", "a run in which every request failed cannot be compared")
     columns = _from_first(columns)
     check_columns(columns, source)
     sent_s = np.zeros(rows) if columns.sent_s is None else columns.sent_s
@@ -129,7 +127,9 @@ def _workload(result: Result, arrival_s: F8, max_concurrency: int, source: str) 
 
 
 def check_columns(columns: ClientColumns, source: str) -> None:
-    """Raise InputError for columns of different lengths, times that are not finite, or requests without tokens."""
+    """Raise InputError for no request, columns of different lengths, times that are not finite, or requests without tokens."""
+    if not len(columns.ttft_s):
+        raise InputError(source, "completed no request", "a run in which every request failed cannot be compared")
     times = [("send", columns.sent_s), ("TTFT", columns.ttft_s), ("latency", columns.e2e_s)]
     for name, column in times:
         if column is None:
