@@ -127,7 +127,7 @@ def _workload(result: Result, arrival_s: F8, max_concurrency: int, source: str) 
 
 
 def check_columns(columns: ClientColumns, source: str) -> None:
-    """Raise InputError for no request, columns of different lengths, times that are not finite, or requests without tokens."""
+    """Raise InputError for no request, columns of unlike lengths, times that are none, or requests without tokens."""
     if not len(columns.ttft_s):
         raise InputError(source, "completed no request", "a run in which every request failed cannot be compared")
     times = [("send", columns.sent_s), ("TTFT", columns.ttft_s), ("latency", columns.e2e_s)]
