@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,11 +74,7 @@ def validate(
     from simtool.files import output_folder
 
     asked = asked_scenario(scenario, given, settings, model)
-    unused = {"--objective": objective and not plans, "--noise": noise and not plans}
-    _refuse_unused(unused, "is of --plans alone, which compares several plans")
-    _refuse_unused(
-        {"--on": on and measured, "--layers": layers and measured}, "is for a run here, and --measured has run"
-    )
+    _check_words(plans, objective=objective, noise=noise, here=(on, layers) if measured else ("", 0))
     files = _counted(plan_files or [], measured or [], again or [], plans=plans)
     floor = share_of(gate, "--gate") if gate else FLOOR
     announce_compilation()
@@ -177,12 +173,16 @@ def _one(
         )
 
 
-def _refuse_unused(given: Mapping[str, object], why: str) -> None:
-    """Raise InputError for the first option that was given where it does nothing."""
+def _check_words(plans: bool, *, objective: str, noise: str, here: tuple[str, int]) -> None:
+    """Raise InputError for an option that does nothing. here: --on and --layers, where a run is given."""
     from simtool.errors import InputError
 
-    for name, value in given.items():
-        if value:
+    several, ran = "is of --plans alone, which compares several plans", "is for a run here, and --measured has run"
+    given: dict[str, tuple[object, str]] = {"--on": (here[0], ran), "--layers": (here[1], ran)}
+    if not plans:
+        given |= {"--objective": (objective, several), "--noise": (noise, several)}
+    for name, (unused, why) in given.items():
+        if unused:
             raise InputError(name, why, "leave it out")
 
 

@@ -90,17 +90,14 @@ def client_measurement(
     that needs no answer. Raises InputError for a run without a completed request and for columns that do not fit.
     """
     rows = len(columns.ttft_s)
-    if not rows:
-        raise InputError(source, "completed no request", "a run in which every request failed cannot be compared")
-    if columns.sent_s is not None and columns.sent_s.shape == columns.ttft_s.shape:
-        columns = replace(columns, sent_s=columns.sent_s - columns.sent_s.min())
+    columns = _from_first(columns)
     check_columns(columns, source)
     sent_s = np.zeros(rows) if columns.sent_s is None else columns.sent_s
     result = _result(columns, sent_s, np.argsort(sent_s, kind="stable"))
     hidden = INSIDE if columns.sent_s is not None else (*INSIDE, *OVER_TIME)
-    found = serving_metrics(result).items()
-    metrics = {key: value for key, value in found if math.isfinite(value) and key not in hidden}
-    told = [*notes, f"{failed} failed requests are left out"] if failed else list(notes)
+    metrics = {
+        key: value for key, value in serving_metrics(result).items() if math.isfinite(value) and key not in hidden
+    }
     if max_concurrency:
         arrival_s = np.zeros(rows)
     elif columns.sent_s is not None:
@@ -112,8 +109,15 @@ def client_measurement(
         result=result,
         workload=None if arrival_s is None else _workload(result, arrival_s, max_concurrency, f"{source}: {tool}"),
         engine=engine or {},
-        notes=tuple(told),
+        notes=(*notes, *([f"{failed} failed requests are left out"] if failed else [])),
     )
+
+
+def _from_first(columns: ClientColumns) -> ClientColumns:
+    """With send times that count from the first one: a client's clock starts anywhere."""
+    if columns.sent_s is None or not len(columns.sent_s):
+        return columns
+    return replace(columns, sent_s=columns.sent_s - columns.sent_s.min())
 
 
 def _workload(result: Result, arrival_s: F8, max_concurrency: int, source: str) -> Workload:
@@ -123,7 +127,9 @@ def _workload(result: Result, arrival_s: F8, max_concurrency: int, source: str) 
 
 
 def check_columns(columns: ClientColumns, source: str) -> None:
-    """Raise InputError for columns of different lengths, times that are not finite, or requests without tokens."""
+    """Raise InputError for no request, columns of unlike lengths, times that are none, or requests without tokens."""
+    if not len(columns.ttft_s):
+        raise InputError(source, "completed no request", "a run in which every request failed cannot be compared")
     times = [("send", columns.sent_s), ("TTFT", columns.ttft_s), ("latency", columns.e2e_s)]
     for name, column in times:
         if column is None:

@@ -60,10 +60,14 @@ def validate(
     if execution is not None:
         found = _with_steps(found, priced, prediction, execution, again, calibrate)
     elif calibrate:
-        raise InputError(
-            "--calibrate", f"needs steps, and {measurement.tool} records none", "give an execution's folder"
-        )
-    schedule = found.divergence if execution else None
+        rule = f"needs steps, and {measurement.tool} records none"
+        raise InputError("--calibrate", rule, "give an execution's folder")
+    return _gated(found, floor, recorded=execution is not None)
+
+
+def _gated(found: Validation, floor: float, *, recorded: bool) -> Validation:
+    """With its gates; recorded: whether the schedule is known."""
+    schedule = found.divergence if recorded else None
     return replace(found, gates=gates(found.metrics, found.overall, schedule=schedule, floor=floor))
 
 
