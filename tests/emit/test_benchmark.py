@@ -1,6 +1,7 @@
 """The benchmark sends the simulated workload: the same numbers drawn by the client, or the very requests."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,8 +117,12 @@ def test_the_executor_s_replicas_get_their_share_of_the_requests():
 def test_the_executor_needs_requests_that_can_be_dealt_out():
     with pytest.raises(InputError, match="requests of a file"):
         emit(EXAMPLE, Request(target="torchrun"))
-    with pytest.raises(InputError, match="round-robin routing"):
+    with pytest.raises(InputError, match=r"max_concurrency = 4: .*a closed loop"):
         benchmark(traffic(num_prompts=10, max_concurrency=4), "torchrun")
+    with pytest.raises(InputError, match=r"turns: .*the one before"):
+        benchmark(traffic(num_prompts=10, turns=2), "torchrun")
+    with pytest.raises(InputError, match=r"router least_outstanding: .*round-robin routing"):
+        emit(replace(EXAMPLE, router="least_outstanding"), Request(target="torchrun"), traffic(num_prompts=10))
 
 
 def test_every_client_option_is_in_its_table():

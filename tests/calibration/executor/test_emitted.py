@@ -36,11 +36,14 @@ def emitted(tmp_path, *flags):
 def test_two_ranks_under_torchrun_give_the_tokens_of_one(tmp_path):
     job = emitted(tmp_path, "-tp", "2", "--max-num-seqs", "8", "--max-num-batched-tokens", "64")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(Path.cwd())}
+    environment.pop("OMP_NUM_THREADS", None)  # the script sets it, else torchrun warns
     done = subprocess.run(
         ["bash", str(job / "launch.sh")], env=environment, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
+    assert "OMP_NUM_THREADS" not in done.stderr
+    assert "CUDA_VISIBLE_DEVICES" not in (job / "launch.sh").read_text(encoding="utf-8")
     two = load_execution(job / "run-0")
     plan = (job / "plan.json").read_text(encoding="utf-8").replace('"tp": 2', '"tp": 1')
     (job / "one.json").write_text(plan, encoding="utf-8")
