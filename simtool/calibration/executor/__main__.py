@@ -17,14 +17,15 @@ from simtool.calibration.executor.execution_file import save_execution
 from simtool.calibration.executor.job import Job, given_job
 from simtool.calibration.executor.request import ExecuteRequest
 from simtool.calibration.profiling.request_text import named_device, usual_device
-from simtool.errors import InfeasibleError, InputError, SimtoolError
+from simtool.errors import InputError, SimtoolError
 from simtool.files import output_folder
 from simtool.plan_file import load_plan
+from simtool.stopping import INTERRUPTED, stoppable
 from simtool.traces import read_trace
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run; 0 when done, 2 for bad input, 1 where memory or a process gave out."""
+    """Run; 0 when done, 2 for bad input, 1 where memory or a process gave out, 130 where it was interrupted."""
     options = _parser().parse_args(arguments)
     try:
         request = ExecuteRequest(
@@ -43,10 +44,10 @@ def main(arguments: Sequence[str]) -> int:
             _run(job, request, options.out)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except SimtoolError as error:
         print(f"ERROR {error}", file=sys.stderr)
-        return 1 if isinstance(error, InfeasibleError) or not isinstance(error, InputError) else 2
+        return 2 if isinstance(error, InputError) else 1
     return 0
 
 
@@ -98,4 +99,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(stoppable(lambda: main(sys.argv[1:])))
