@@ -91,7 +91,28 @@ def test_json_and_notes(asked, capsys):
     found = json.loads(told.out)
     assert found["layers"] == 2
     assert found["metrics"]["completed"] == 6
-    assert "2 of 6 layers" in told.err
+    assert (found["settings"]["activation_dtype"], found["settings"]["offload_experts"]) == ("fp32", 0)
+    for words in ("2 of 6 layers", "and the plan is for cpu (cpu-a)"):
+        assert words in told.err
+
+
+def test_what_does_not_happen_is_told_and_kept(asked, tmp_path, capsys):
+    words = ["--dtype", "bf16", "--offload-experts", "2", "--overlap", "--run-seed", "5"]
+    execution = execute(asked, tmp_path / "run", *words)
+    told = capsys.readouterr().err
+    for note in (
+        "KV cache in bf16, not fp32",
+        "activations and float weights in bf16, not the model's fp32",
+        "no experts offloaded: the model has none",
+        "no overlap: the model has no shared experts",
+    ):
+        assert note in told
+        assert any(note in kept for kept in execution.notes)
+    ran = execution.settings
+    assert (ran.activation_dtype, ran.weight_dtypes, ran.kv_dtype) == ("bf16", ("bf16",), "bf16")
+    assert (ran.device, ran.offload_experts, ran.overlap, ran.seed) == ("cpu", 0, False, 5)
+    saved = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert [len(gaps) + 1 for gaps in saved["itls"]] == saved["output_lens"]
 
 
 def test_a_kineto_profile_on_request(asked, tmp_path):
@@ -111,6 +132,10 @@ def test_a_kineto_profile_on_request(asked, tmp_path):
         (["--replicas", "3"], "3 x cpu"),
         (["--run-seed", "-1"], "run-seed"),
         (["--offload-experts", "-2"], "offload-experts"),
+        (["--weight-dtype", "fp8"], "fp8 weights on a CPU"),
+        pytest.param(
+            ["--on", "cuda"], "sees no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+        ),
     ],
 )
 def test_what_cannot_run_is_told(capsys, asked, words, told):

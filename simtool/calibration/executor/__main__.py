@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from simtool.calibration.executor.execute import environment_of, executor_options, run_here
+from simtool.calibration.executor.execute import check_device, environment_of, executor_options, run_here
+from simtool.calibration.executor.execution import Execution
 from simtool.calibration.executor.execution_file import save_execution
 from simtool.calibration.executor.job import Job, given_job
 from simtool.calibration.executor.request import ExecuteRequest
@@ -36,8 +37,9 @@ def main(arguments: Sequence[str]) -> int:
             offload_experts=options.offload_experts,
             overlap=options.overlap,
         )
-        workload = read_trace(options.trace)
-        job = given_job(load_plan(options.plan), workload, device=request.device, layers=request.layers)
+        check_device(request.device)
+        plan, workload = load_plan(options.plan), read_trace(options.trace)
+        job = given_job(plan, workload, device=request.device, layers=request.layers, dtype=request.dtype)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             _run_rank(job, request, options.out)
         else:
@@ -54,8 +56,9 @@ def main(arguments: Sequence[str]) -> int:
 def _run(job: Job, request: ExecuteRequest, out: Path) -> None:
     with output_folder(out) as building:
         environment = environment_of(request.device, job)
-        save_execution(run_here(job, request, device=request.device, environment=environment), building)
-    print(f"{out} written", file=sys.stderr)
+        execution = run_here(job, request, device=request.device, environment=environment)
+        save_execution(execution, building)
+    _tell(execution, out)
 
 
 def _run_rank(job: Job, request: ExecuteRequest, out: Path) -> None:
@@ -81,7 +84,11 @@ def _run_rank(job: Job, request: ExecuteRequest, out: Path) -> None:
                 start=lambda arch, parallel, options: DistributedRunner(world, arch, parallel, options),
             )
             save_execution(execution, building)
-    print(f"{out} written", file=sys.stderr)
+    _tell(execution, out)
+
+
+def _tell(execution: Execution, out: Path) -> None:
+    print("\n".join([*execution.notes, f"{out} written"]), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

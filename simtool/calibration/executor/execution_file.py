@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtool.calibration.executor.execution import SCHEDULE_COLUMNS, Execution, Schedule
+from simtool.calibration.executor.settings import RunSettings
 from simtool.errors import InputError
 from simtool.files import read_text
 from simtool.json_text import json_text
@@ -21,6 +23,7 @@ from simtool.traces import read_trace, write_trace
 FORMAT = 1
 _HINT = "give the folder that `simtool execute --out` wrote"
 _MAX_BYTES = 4 * 2**20
+_KINDS = {"str": str, "int": int, "bool": bool, "tuple[str, ...]": list}  # of a setting, in JSON
 
 
 def save_execution(execution: Execution, folder: Path) -> None:
@@ -38,6 +41,7 @@ def save_execution(execution: Execution, folder: Path) -> None:
         "layers": execution.layers,
         "environment": dict(execution.environment),
         "notes": list(execution.notes),
+        "settings": execution.settings,
     }
     (folder / "execution.json").write_text(json_text(about), encoding="utf-8")
 
@@ -66,6 +70,7 @@ def load_execution(folder: Path) -> Execution:
         tokens=tuple(np.split(ids, np.cumsum(counts)[:-1])),
         environment=about["environment"],
         notes=tuple(str(note) for note in about["notes"]),
+        settings=_settings(about.get("settings"), folder / "execution.json"),
     )
 
 
@@ -81,6 +86,18 @@ def _about(path: Path) -> dict[str, Any]:
         if not isinstance(about.get(key), kind):
             raise InputError(path, f"has no {key}", _HINT)
     return about
+
+
+def _settings(told: Any, path: Path) -> RunSettings | None:
+    if told is None:  # as in files of earlier versions
+        return None
+    kinds = {field.name: _KINDS[str(field.type)] for field in fields(RunSettings)}
+    if not isinstance(told, dict) or told.keys() != kinds.keys():
+        raise InputError(path, f"its settings are not {', '.join(kinds)}", _HINT)
+    for name, kind in kinds.items():
+        if type(told[name]) is not kind:
+            raise InputError(path, f"its setting {name} is {told[name]!r}", _HINT)
+    return RunSettings(**{**told, "weight_dtypes": tuple(map(str, told["weight_dtypes"]))})
 
 
 def _columns(path: Path) -> dict[str, NDArray[Any]]:
