@@ -114,8 +114,8 @@ def _print(execution: Execution, json: bool) -> None:
 
     metrics = serving_metrics(execution.result)
     if json:
-        about = {"plan": plan_dict(execution.plan), "metrics": metrics, "environment": dict(execution.environment)}
-        about |= {"layers": execution.layers, "settings": execution.settings, "notes": list(execution.notes)}
+        about: dict[str, object] = {"plan": plan_dict(execution.plan), "metrics": metrics, "layers": execution.layers}
+        about |= {"environment": dict(execution.environment), "settings": execution.settings, "notes": execution.notes}
         print_json(json_text(about))
         return
     print_text(benchmark_block(metrics, execution.workload, Slo()))

@@ -6,20 +6,28 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit codes, as shells give them
+INTERRUPTED = 128 + signal.SIGINT  # exit codes are as shells give them
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked for the end. A class of its own: Python 3.11 kills itself at exit where a plain KeyboardInterrupt
+    has left code that was compiled from text, as dataclasses are, even if it was caught.
+    """
 
 
 def stoppable(main: Callable[[], int]) -> int:
-    """The exit code of `main`, in which SIGTERM raises KeyboardInterrupt: TERMINATED where that is what ended it.
+    """The exit code of `main`, in which SIGINT and SIGTERM raise Stopped; 128 + the signal where main says INTERRUPTED.
 
-    For the main thread of a program: SIGTERM's handler is its own from then on.
+    For the main thread of a program: the handlers stay.
     """
     told: list[int] = []
 
-    def terminate(signum: int, _frame: FrameType | None) -> None:
+    def stop(signum: int, _frame: FrameType | None) -> None:
         told.append(signum)
-        raise KeyboardInterrupt
+        raise Stopped
 
-    signal.signal(signal.SIGTERM, terminate)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(signum) != signal.SIG_IGN:  # as nohup leaves them
+            signal.signal(signum, stop)
     code = main()
-    return TERMINATED if told and code == INTERRUPTED else code
+    return 128 + told[0] if told and code == INTERRUPTED else code
