@@ -115,8 +115,9 @@ def test_what_does_not_happen_is_told_and_kept(asked, tmp_path, capsys):
     assert [len(gaps) + 1 for gaps in saved["itls"]] == saved["output_lens"]
 
 
-def test_a_kineto_profile_on_request(asked, tmp_path):
+def test_a_kineto_profile_on_request(asked, tmp_path, capfd):
     execute(asked, tmp_path / "run", "--kineto")
+    assert "USDT" not in capfd.readouterr().err
     events = json.loads((tmp_path / "run" / "kineto.json").read_text(encoding="utf-8"))["traceEvents"]
     assert any(event.get("name", "").startswith("aten::") for event in events)
 

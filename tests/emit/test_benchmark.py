@@ -104,6 +104,17 @@ def test_sglangs_client_has_its_own_options_and_limits():
     assert "--backend openai" in script["benchmark.sh"]
 
 
+def test_samples_of_a_prompt_are_sent_as_requests_of_equal_blocks():
+    sent = traffic(num_prompts=4, n=3, input_len="40", request_rate=2.0)
+    files = benchmark(sent)
+    rows = replayed(files)
+    assert "--num-prompts 12" in files["benchmark.sh"]
+    assert len({tuple(row["hash_ids"][:2]) for row in rows}) == 4
+    assert [row["timestamp"] for row in rows[::3]] == [row["timestamp"] for row in rows[2::3]]
+    with pytest.raises(InputError, match=r"each prompt is sampled 3 times.*--bench-client vllm"):
+        benchmark(sent, "sglang")
+
+
 def test_a_replay_can_be_asked_for():
     assert len(replayed(benchmark(traffic(num_prompts=12, replay=True)))) == 12
 

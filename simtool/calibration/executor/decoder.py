@@ -105,12 +105,6 @@ class Decoder:
         states, _ = normed(hidden, self._norm, step)
         return self._head(states[step.inputs.sampled], step.timer)
 
-    def copy_blocks(self, pairs: torch.Tensor) -> None:
-        """Copy cache blocks pairs[:, 0] to pairs[:, 1] in every layer."""
-        for layer in self.layers:
-            for cache in layer.mixer.caches:
-                cache[pairs[:, 1]] = cache[pairs[:, 0]]
-
 
 def normed(hidden: Hidden, weight: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
     """The norm of states and residual together, and the new residual."""

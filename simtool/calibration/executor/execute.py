@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -181,6 +182,7 @@ def _profiled(trace: Path | None) -> Iterator[None]:
         return
     from torch.profiler import profile
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write its start and stop to stderr
     with profile() as profiler:
         yield
     profiler.export_chrome_trace(str(trace))

@@ -16,6 +16,7 @@ from simtool.files import output_folder
 from simtool.plan import KvPolicy, Plan, Pool, Scheduler
 from simtool.run import engines_of
 from simtool.simulator.run import simulate_engines
+from simtool.traces import synthesise, with_samples
 from tests.calibration.executor.fake_runner import FakeRunner
 from tests.calibration.executor.test_sequences import shared_workload
 
@@ -102,6 +103,24 @@ def test_the_simulator_s_prices_give_the_simulator_s_result():
     for name in ("prefill_tokens", "decode_requests", "kv_blocks", "waiting", "running", "replica"):
         assert np.array_equal(execution.result.steps[name], simulated.steps[name]), name
     assert np.allclose(execution.result.finish_s, simulated.finish_s, rtol=1e-9)
+
+
+@pytest.mark.parametrize("caching", [True, False])
+def test_samples_of_a_prompt_share_its_blocks_where_prefixes_are_cached(caching):
+    one = synthesise(num_requests=8, input_len=48, output_len=5, rng=np.random.default_rng(0), request_rate=20.0)
+    pool = Pool(
+        device="h200",
+        scheduler=Scheduler(max_num_seqs=8, max_num_batched_tokens=64),
+        kv=KvPolicy(num_gpu_blocks=40, prefix_caching=caching),
+    )
+    asked = Plan(model="llama-3.1-8b", cluster="1xh200", pools=(pool,), kernel_library="torch")
+    job = make_job(asked, with_samples(one, 3), device="cpu", layers=4)
+    runner = FakeRunner(1, job.engines[0].num_blocks, 16)
+    run = run_job(job, [runner], seed=5, clock=HostClock(read=lambda: 0.0), environment={})
+    cached = run.result.cached_tokens.reshape(8, 3)
+    assert (cached[:, 0] == 0).all()
+    assert (cached[:, 1:] == (32 if caching else 0)).all(), "all but the block whose last token has to be computed"
+    assert all((tokens == run.tokens[3 * (place // 3)]).all() for place, tokens in enumerate(run.tokens))
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path):
