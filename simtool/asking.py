@@ -32,6 +32,7 @@ from simtool.traces import (
     subsample,
     synthesise,
     time_scale,
+    with_samples,
     with_warmup,
 )
 from simtool.units import GIB
@@ -54,7 +55,9 @@ def workload_of(section: WorkloadSection, max_model_len: int = 0) -> Workload:
             open_tail = any(text.startswith("lognormal") for text in (section.input_len, section.output_len))
             policy = "clip" if open_tail and not section.trace else "error"
         workload = _fitted(workload, policy, max_model_len)
-    return with_warmup(workload, requests=section.warmup_requests) if section.warmup_requests else workload
+    if section.warmup_requests:
+        workload = with_warmup(workload, requests=section.warmup_requests)
+    return with_samples(workload, section.n)
 
 
 def workload_for(plan: Plan, scenario: Scenario) -> Workload:

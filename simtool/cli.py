@@ -1,6 +1,7 @@
 """The command line: parse, call one public function, print.
 
-Exit codes: 0 answered, 1 infeasible or SLO missed, 2 bad input, 130 interrupted.
+Exit codes: 0 answered, 1 infeasible, a missed SLO or gate, or a process that died, 2 bad input, 130 interrupted,
+143 terminated.
 
 Commands import what they need when they run, so that `simtool --help` is quick.
 """
@@ -8,11 +9,9 @@ Commands import what they need when they run, so that `simtool --help` is quick.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -32,12 +31,13 @@ from simtool import (
     cli_validate,
 )
 from simtool.cli_options import join_slo_words
-from simtool.errors import InfeasibleError, InputError, SimtoolError
+from simtool.errors import InputError, SimtoolError
+from simtool.stopping import INTERRUPTED, stoppable
 from simtool.terminal import note, print_error, print_text
 
 # click's own tree of "the command was typed wrong"; typer keeps its copy of click private
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-_INTERRUPTED, _BAD_INPUT, _INFEASIBLE = 130, 2, 1
+_BAD_INPUT, _FAILED = 2, 1
 
 app = typer.Typer(
     name="simtool",
@@ -74,30 +74,29 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """The `simtool` program."""
-    signal.signal(signal.SIGTERM, _terminate)
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed by the caller (`>&-`)
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(stoppable(lambda: run(sys.argv[1:])))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. The one place where errors become text."""
     try:
         code = app(args=cli_validate.join_words(join_slo_words(arguments)), prog_name="simtool", standalone_mode=False)
-        if code == _INTERRUPTED:  # typer turns Ctrl-C into this exit code
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code
             raise KeyboardInterrupt
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except SimtoolError as error:
         print_error(error)
-        return _INFEASIBLE if isinstance(error, InfeasibleError) else _BAD_INPUT
+        return _BAD_INPUT if isinstance(error, InputError) else _FAILED
     except _UsageError as error:
         return _usage_error(error)
     except typer.Exit as stop:
         return stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
         note("interrupted; nothing was written")
-        return _INTERRUPTED
+        return INTERRUPTED
     except (BrokenPipeError, SystemExit):  # stdout's reader has gone, as with `| head`; typer exits where it sees that
         _drop_output()
         return 0
@@ -121,11 +120,6 @@ def _drop_output() -> None:
     """Send what stdout still holds nowhere, so that Python's own flush at exit does not fail again."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends a command as Ctrl-C does: what is half-written is removed."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

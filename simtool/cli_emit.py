@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,19 +68,22 @@ def emit(
         bench_version=bench_version,
     )
     plan = plan_to_run(plan_file, asked := asked_scenario(scenario, given, settings))
-    plan, traffic = _emitted_plan(plan, _traffic(plan, asked, replay), target)
+    traffic = _traffic(plan, asked, replay)
+    plan, changed = _emitted_plan(plan, traffic, target)
     emission = emitting.emit(plan, request, traffic)
+    emission = replace(emission, notes=(*changed, *emission.notes))
     _show(emission, _verdicts(plan, request) if check_with_engine else [], out, json)
     return 0
 
 
-def _emitted_plan(plan: Plan, traffic: Traffic | None, target: str) -> tuple[Plan, Traffic | None]:
-    """For the executor, which prices nothing, KV blocks are fixed here, where the device is known."""
+def _emitted_plan(plan: Plan, traffic: Traffic | None, target: str) -> tuple[Plan, tuple[str, ...]]:
+    """For the executor, which prices nothing, KV blocks are fixed here, where the device is known; and what changes."""
     if target != "torchrun" or traffic is None:
-        return plan, traffic
+        return plan, ()
     from simtool.calibration.executor.job import make_job
 
-    return make_job(plan, traffic.workload, device="cuda").plan, traffic
+    job = make_job(plan, traffic.workload, device="cuda")
+    return job.plan, job.notes
 
 
 def _show(emission: Emission, verdicts: list[str], out: Path | None, json: bool) -> None:

@@ -90,6 +90,7 @@ def _executed(plan: Plan, asked: Scenario, request: ExecuteRequest, out: Path | 
 
 def _write(execution: Execution, folder: Path) -> None:
     """The execution's files, and what vLLM's benchmark and a trace viewer read."""
+    from simtool.calibration.executor.execution import inter_token_s
     from simtool.calibration.executor.execution_file import save_execution
     from simtool.json_text import json_text
     from simtool.metrics import result_json, serving_metrics
@@ -98,6 +99,7 @@ def _write(execution: Execution, folder: Path) -> None:
     save_execution(execution, folder)
     settings = {"backend": "simtool", "model_id": execution.plan.model}
     saved = result_json(execution.result, serving_metrics(execution.result), settings=settings, save_detailed=True)
+    saved["itls"] = inter_token_s(execution)[execution.result.warmup_requests :]
     (folder / "result.json").write_text(json_text(saved), encoding="utf-8")
     write_timeline(execution.plan, execution.result, folder / "timeline.json")
 
@@ -112,7 +114,8 @@ def _print(execution: Execution, json: bool) -> None:
 
     metrics = serving_metrics(execution.result)
     if json:
-        about = {"plan": plan_dict(execution.plan), "metrics": metrics, "environment": dict(execution.environment)}
-        print_json(json_text(about | {"layers": execution.layers, "notes": list(execution.notes)}))
+        about: dict[str, object] = {"plan": plan_dict(execution.plan), "metrics": metrics, "layers": execution.layers}
+        about |= {"environment": dict(execution.environment), "settings": execution.settings, "notes": execution.notes}
+        print_json(json_text(about))
         return
     print_text(benchmark_block(metrics, execution.workload, Slo()))

@@ -59,6 +59,7 @@ WORKLOAD = _rows(
     ("workload.random_range_ratio", "--random-range-ratio", float, "r: lengths in [1-r, 1+r] x the length [0]."),
     ("workload.prefix_len", "--prefix-len --random-prefix-len", int, "Tokens of a shared prefix before each prompt."),
     ("workload.num_prefixes", "--num-prefixes", int, "How many different shared prefixes [1]."),
+    ("workload.n", "--n", int, "Samples of each prompt, a request each, which share its full blocks [1]."),
     ("workload.turns", "--turns", int, "Turns a session: each turn's prompt holds all before it [1]."),
     ("workload.think_s", "--think-time", float, "Seconds between a turn's end and the next turn [0]."),
     ("workload.time_scale", "--time-scale", float, "Stretch the trace's time by this factor [1]."),

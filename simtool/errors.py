@@ -1,6 +1,6 @@
 """What goes wrong, as a tree.
 
-SimtoolError
+SimtoolError         something gave out on the way       (exit code 1)
 ├── InputError       the question is malformed           (exit code 2)
 └── InfeasibleError  the question has no answer          (exit code 1)
 """

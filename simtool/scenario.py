@@ -50,7 +50,8 @@ class WorkloadSection(_Section):
 
     num_prompts absent: the whole trace, or 1000 synthetic requests. request_rate (requests a second): absent, a trace
     keeps its own times and synthetic requests come at once. input_len, output_len: "512", "lognormal:MEDIAN:SIGMA", and
-    the other forms that docs/how-to.md lists. random_range_ratio: as in vLLM's benchmark. long_requests: what becomes
+    the other forms that docs/how-to.md lists. random_range_ratio: as in vLLM's benchmark. n: samples of each prompt, as
+    `vllm bench throughput --n`. long_requests: what becomes
     of requests beyond the model's context (auto: lognormal tails are clipped, anything else is an error).
     """
 
@@ -65,6 +66,7 @@ class WorkloadSection(_Section):
     random_range_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     prefix_len: Annotated[int, Field(ge=0)] = 0
     num_prefixes: Positive = 1
+    n: Positive = 1
     turns: Positive = 1
     think_s: Annotated[float, Field(ge=0)] = 0.0
     time_scale: Annotated[float, Field(gt=0)] = 1.0

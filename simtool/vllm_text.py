@@ -91,7 +91,7 @@ def result_json(
 
     Counts are whole numbers; what is not known (NaN) is None, which JSON has. Detailed columns, one entry a counted
     request as in vLLM: input_lens, output_lens (0 for a failed request), ttfts, start_times (seconds), errors.
-    vLLM's `itls` is left out: a Result keeps the histogram of the gaps, not each one.
+    vLLM's `itls` is left out: a Result keeps the histogram of the gaps, not each one (an execution adds it).
     """
     saved: dict[str, object] = dict(settings or {})
     saved["num_prompts"] = len(result.sent_s) - result.warmup_requests

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "simtool"
 # A module may import its own layer and the layers before it.
 LAYERS = (
-    {"errors", "units", "json_text"},
+    {"errors", "units", "json_text", "stopping"},
     {
         "files",
         "workload",

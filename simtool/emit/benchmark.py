@@ -127,6 +127,8 @@ def _undrawable(traffic: Traffic) -> str:
         return "the requests are a trace's own"
     if not (section.input_len.isdigit() and section.output_len.isdigit()):
         return f"lengths are {section.input_len} and {section.output_len}"
+    if section.n > 1:
+        return f"each prompt is sampled {section.n} times"
     if section.num_prefixes > 1 and section.prefix_len:
         return f"there are {section.num_prefixes} shared prefixes"
     if section.long_requests in ("drop", "clip"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from simtool.emit.command import Command
+from simtool.emit.elsewhere import caches
 from simtool.emit.option_table import OptionTable, load_table
 from simtool.emit.pod import pod_devices, pod_spec, resource_name
 from simtool.emit.serving import serving_commands
@@ -25,7 +26,7 @@ def dynamo_manifest(subject: Subject, table: OptionTable, image: str = "") -> li
     """The documents of manifest.yaml. Raises InputError."""
     if table.engine not in ("vllm", "sglang"):
         raise InputError(table.engine, "simtool writes Dynamo workers of vllm and sglang", "--engine vllm")
-    if subject.plan.router == "prefix_aware" and not all(pool.kv.prefix_caching for pool in subject.plan.pools):
+    if subject.plan.router == "prefix_aware" and not caches(subject):
         rule = "Dynamo's KV router follows what workers cache, and the plan's prefix cache is off"
         raise InputError("router", rule, "--enable-prefix-caching, or --router round_robin")
     dynamo = load_table("dynamo")

@@ -48,7 +48,7 @@ def _parallel(subject: Subject, pool: Pool) -> Options:
 def _scheduler(pool: Pool, table: OptionTable) -> Options:
     s, dp = pool.scheduler, pool.parallel.dp
     if s.scheduling in ("no_chunking", "static"):
-        hint = "--scheduling chunked or prefill_first, or --target vllm or trtllm"
+        hint = "--scheduling chunked or prefill_first, or --target trtllm"
         raise InputError("scheduling", f"{table.title} has no {s.scheduling} scheduling", hint)
     options: Options = [
         ("--max-running-requests", (str(s.max_num_seqs * dp),)),

@@ -8,7 +8,7 @@ from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
 from simtool.emit.subject import Subject, check_experts, weights_of
 from simtool.errors import InputError
-from simtool.plan import Pool
+from simtool.plan import KvPolicy, Pool
 
 SERVE = "trtllm-serve"
 CONFIG = "extra_llm_api_options"
@@ -35,11 +35,11 @@ def trtllm_options(subject: Subject, pool: Pool, table: OptionTable) -> Options:
 
 
 def trtllm_config(pool: Pool, table: OptionTable) -> dict[str, Any]:
-    """The LLM API options, each checked against the table."""
+    """The LLM API options, each checked against the table. Raises InputError."""
     s, kv = pool.scheduler, pool.kv
     policy = "STATIC_BATCH" if s.scheduling == "static" else "MAX_UTILIZATION"  # which preempts, as the plan's does
     cache: dict[str, Any] = {
-        "dtype": _KV[kv.dtype],
+        "dtype": _cache_dtype(kv, table),
         "enable_block_reuse": kv.prefix_caching,
         "tokens_per_block": kv.block_size,
     }
@@ -60,6 +60,12 @@ def trtllm_config(pool: Pool, table: OptionTable) -> dict[str, Any]:
         if value is not None:
             table.check(CONFIG, name, _values(value))
     return config
+
+
+def _cache_dtype(kv: KvPolicy, table: OptionTable) -> str:
+    if kv.dtype not in _KV:
+        raise InputError("kv.dtype", f"{table.title} stores no {kv.dtype} KV cache", f"one of {', '.join(_KV)}")
+    return _KV[kv.dtype]
 
 
 def _leaves(config: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
@@ -93,7 +99,5 @@ def _check(subject: Subject, pool: Pool, table: OptionTable) -> None:
         raise InputError("layers_per_stage", f"{table.title} splits layers over stages itself", "leave the split out")
     if kv.watermark:
         raise InputError("watermark", f"{table.title} keeps no share of blocks free", "a watermark of 0")
-    if kv.dtype not in _KV:
-        raise InputError("kv.dtype", f"{table.title} stores no {kv.dtype} KV cache", f"one of {', '.join(_KV)}")
     if kv.block_size & (kv.block_size - 1):
         raise InputError("block_size", f"{table.title} wants a power of two tokens a block", "16, 32 or 64")

@@ -12,7 +12,7 @@ SERVE = "vllm serve"
 _KV = {"auto": "auto", "bf16": "bfloat16", "fp16": "float16", "fp8": "fp8", "nvfp4": "nvfp4"}
 _ELSEWHERE = {
     "prefill_first": "--target sglang, whose default it is, or --scheduling chunked",
-    "static": "--target trtllm or torchrun, or --scheduling chunked",
+    "static": "--target trtllm, which has it, or --scheduling chunked",
 }
 
 

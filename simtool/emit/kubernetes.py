@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from simtool.emit.command import Command, Variable
+from simtool.emit.elsewhere import either, routing_targets
 from simtool.emit.engine_trtllm import trtllm_config
 from simtool.emit.option_table import OptionTable
 from simtool.emit.placement import FIRST_PORT
@@ -20,7 +21,7 @@ def kubernetes_manifest(subject: Subject, table: OptionTable, image: str = "") -
     """The documents of manifest.yaml. Raises InputError, also for a router that a Service is not."""
     if len(subject.replicas) > 1 and subject.plan.router != "round_robin":
         rule = f"a Service spreads connections evenly and has no {subject.plan.router} policy"
-        raise InputError("router", rule, "--target dynamo or llm-d, or --router round_robin")
+        raise InputError("router", rule, either(routing_targets(subject, table.engine), "--router round_robin"))
     name = resource_name(subject.served_name)
     documents: list[dict[str, Any]] = []
     for number, pool in enumerate(subject.plan.pools):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from simtool.emit.elsewhere import either, routing_targets
 from simtool.emit.option_table import OptionTable
 from simtool.emit.pod import image_of, pod_devices, resource_name
 from simtool.emit.serving import serving_commands
@@ -11,6 +12,7 @@ from simtool.emit.subject import Subject
 from simtool.errors import InputError
 
 _ENGINE_PORT, _SERVICE_PORT = 8200, 8000  # the chart's routing sidecar stands between them
+_ROUND_ROBIN = "--target kubernetes with --router round_robin"
 _MODEL_COMMANDS = {"vllm": "vllmServe", "sglang": "sglangServe"}
 
 
@@ -49,14 +51,15 @@ def llmd_values(subject: Subject, table: OptionTable, image: str = "") -> dict[s
 def _check(subject: Subject, table: OptionTable) -> None:
     if table.engine not in _MODEL_COMMANDS:
         raise InputError(table.engine, "llm-d serves vllm and sglang", "--engine vllm, or --target kubernetes")
+    elsewhere = routing_targets(subject, table.engine)
     if len(subject.plan.pools) > 1:
         rule = f"{len(subject.plan.pools)} pools, and one release of the chart deploys one"
-        raise InputError("pools", rule, "--target kubernetes or dynamo")
+        raise InputError("pools", rule, elsewhere or _ROUND_ROBIN)
     if pod_devices(subject, 0)[0] > 1:
         rule = "simtool writes llm-d values for replicas of one node"
-        raise InputError("tp x pp x dp", rule, "--target kubernetes or dynamo")
+        raise InputError("tp x pp x dp", rule, elsewhere or _ROUND_ROBIN)
     if subject.model.startswith("/"):
         raise InputError(subject.model, "llm-d loads models from a hub or a volume claim", "--model-path REPOSITORY")
     if len(subject.replicas) > 1 and subject.plan.router != "prefix_aware":
         rule = f"llm-d's scheduler weighs prefixes and load; it is not {subject.plan.router}"
-        raise InputError("router", rule, "--router prefix_aware, or --target kubernetes")
+        raise InputError("router", rule, either("--router prefix_aware", elsewhere))

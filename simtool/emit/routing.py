@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simtool.emit.command import Command, Value, Variable
-from simtool.emit.option_table import load_table
+from simtool.emit.elsewhere import either, routing_targets
+from simtool.emit.option_table import OptionTable, load_table
 from simtool.emit.placement import FIRST_PORT
 from simtool.emit.subject import Subject
 from simtool.errors import InputError
@@ -34,11 +35,11 @@ def sglang_router_command(subject: Subject, several_nodes: bool) -> Command:
     ).checked(load_table("sglang-router"))
 
 
-def nginx_template(subject: Subject, engine: str, several_nodes: bool) -> str:
+def nginx_template(subject: Subject, table: OptionTable, several_nodes: bool) -> str:
     """nginx's configuration; ${NODE_k} are left for envsubst. Raises InputError for a policy that nginx lacks."""
     if subject.plan.router == "prefix_aware":
-        rule = f"neither {engine} nor nginx routes by the prompt's prefix"
-        raise InputError("router", rule, "--target dynamo or llm-d, or --router round_robin")
+        rule = f"neither {table.title} nor nginx routes by the prompt's prefix"
+        raise InputError("router", rule, either(routing_targets(subject, table.engine), "--router round_robin"))
     method = ["    least_conn;"] if subject.plan.router == "least_outstanding" else []
     servers = [f"    server {_nginx_name(address)};" for address in _addresses(subject, several_nodes)]
     lines = ["events {}", "http {", "  upstream replicas {", *method, *servers, "  }", "  server {"]

@@ -28,7 +28,7 @@ def launch_files(subject: Subject, table: OptionTable) -> dict[str, str]:
         name, text = _router(subject, table, several)
         blocks[nodes[0]].append(text)
         if name:
-            files[name] = nginx_template(subject, table.title, several)
+            files[name] = nginx_template(subject, table, several)
     for node in nodes:
         files[f"launch-node-{node}.sh" if several else "launch.sh"] = _script(subject, table, blocks[node], several)
     return files

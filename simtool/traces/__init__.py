@@ -16,6 +16,7 @@ from simtool.traces.transform import (
     scale_to_rate,
     subsample,
     time_scale,
+    with_samples,
     with_warmup,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "synthesise",
     "time_scale",
     "trace_lines",
+    "with_samples",
     "with_warmup",
     "write_trace",
 ]

@@ -1,4 +1,4 @@
-"""Workloads made from workloads: time scaling, thinning, head, warm-up, context limit, new arrivals."""
+"""Workloads made from workloads: time scaling, thinning, head, warm-up, samples, context limit, new arrivals."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from simtool.errors import InputError
 from simtool.traces.arrivals import arrivals
+from simtool.traces.prefixes import ragged_positions
 from simtool.traces.rows import session_root, take
 from simtool.workload import Workload
 
@@ -86,6 +87,41 @@ def with_warmup(workload: Workload, *, requests: int = 0, seconds: float = 0.0) 
     if warmup >= workload.num_requests:
         raise InputError(f"warm-up of {warmup} requests", f"leaves none of the {workload.num_requests} to count")
     return replace(workload, warmup_requests=warmup)
+
+
+def with_samples(workload: Workload, n: int) -> Workload:
+    """Each request n times, one a sample of its prompt: the same arrival and lengths, and every full block shared.
+
+    So vLLM V1 runs n > 1 (v1/engine/parallel_sampling.py): n requests that find the prompt in the prefix cache.
+    Raises InputError for sessions and closed loops, which go on when all samples of a prompt have ended.
+    """
+    if n < 1:
+        raise InputError(f"n = {n}", "must be at least 1")
+    if n == 1:
+        return workload
+    if workload.max_concurrency or np.any(workload.follows >= 0):
+        what = "max_concurrency" if workload.max_concurrency else "turns"
+        rule = "what waits for all samples of a prompt is not modelled"
+        raise InputError(f"n = {n} with {what}", rule, "leave one of them out")
+    ids, offsets = _whole_prompts(workload)
+    whole = replace(workload, prefix_ids=ids, prefix_offsets=offsets)
+    rows = np.repeat(np.arange(workload.num_requests), n)
+    return replace(take(whole, rows), source=f"{workload.source}; {n} samples of each prompt".lstrip("; "))
+
+
+def _whole_prompts(workload: Workload) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """(ids, offsets): each request's prefix blocks, then blocks of its own up to the last full one of its prompt."""
+    count = workload.num_requests
+    old = workload.prefix_offsets if len(workload.prefix_offsets) else np.zeros(count + 1, np.int64)
+    shared, full = np.diff(old), workload.input_tokens.astype(np.int64) // workload.prefix_block_tokens
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(full)])
+    position = ragged_positions(full)
+    is_shared = position < np.repeat(shared, full)
+    ids = np.empty(len(position), np.int64)
+    ids[is_shared] = workload.prefix_ids
+    first_own = int(workload.prefix_ids.max()) + 1 if len(workload.prefix_ids) else 0
+    ids[~is_shared] = first_own + np.arange(np.count_nonzero(~is_shared))
+    return ids.astype(np.int32), offsets if len(ids) else offsets[:0]
 
 
 def fit_context(workload: Workload, max_model_len: int, policy: Literal["drop", "clip"]) -> Workload:

@@ -91,11 +91,33 @@ def test_json_and_notes(asked, capsys):
     found = json.loads(told.out)
     assert found["layers"] == 2
     assert found["metrics"]["completed"] == 6
-    assert "2 of 6 layers" in told.err
+    assert (found["settings"]["activation_dtype"], found["settings"]["offload_experts"]) == ("fp32", 0)
+    for words in ("2 of 6 layers", "and the plan is for cpu (cpu-a)"):
+        assert words in told.err
 
 
-def test_a_kineto_profile_on_request(asked, tmp_path):
+def test_what_does_not_happen_is_told_and_kept(asked, tmp_path, capsys):
+    words = ["--dtype", "bf16", "--offload-experts", "2", "--overlap", "--run-seed", "5"]
+    execution = execute(asked, tmp_path / "run", *words)
+    told = capsys.readouterr().err
+    for note in (
+        "KV cache in bf16, not fp32",
+        "activations and float weights in bf16, not the model's fp32",
+        "no experts offloaded: the model has none",
+        "no overlap: the model has no shared experts",
+    ):
+        assert note in told
+        assert any(note in kept for kept in execution.notes)
+    ran = execution.settings
+    assert (ran.activation_dtype, ran.weight_dtypes, ran.kv_dtype) == ("bf16", ("bf16",), "bf16")
+    assert (ran.device, ran.offload_experts, ran.overlap, ran.seed) == ("cpu", 0, False, 5)
+    saved = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert [len(gaps) + 1 for gaps in saved["itls"]] == saved["output_lens"]
+
+
+def test_a_kineto_profile_on_request(asked, tmp_path, capfd):
     execute(asked, tmp_path / "run", "--kineto")
+    assert "USDT" not in capfd.readouterr().err
     events = json.loads((tmp_path / "run" / "kineto.json").read_text(encoding="utf-8"))["traceEvents"]
     assert any(event.get("name", "").startswith("aten::") for event in events)
 
@@ -111,6 +133,10 @@ def test_a_kineto_profile_on_request(asked, tmp_path):
         (["--replicas", "3"], "3 x cpu"),
         (["--run-seed", "-1"], "run-seed"),
         (["--offload-experts", "-2"], "offload-experts"),
+        (["--weight-dtype", "fp8"], "fp8 weights on a CPU"),
+        pytest.param(
+            ["--on", "cuda"], "sees no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+        ),
     ],
 )
 def test_what_cannot_run_is_told(capsys, asked, words, told):
@@ -126,11 +152,11 @@ def test_a_model_with_parts_that_are_not_executed_is_named(capsys, asked, tmp_pa
 
 
 def started(asked, out, *words):
-    """A run of two processes that takes long."""
+    """A run of two processes that takes long, in a process group of its own."""
     code = "import sys; from simtool.cli import main; main()"
     load = ["--num-prompts", "60", "--input-len", "400", "--output-len", "200"]
     command = [sys.executable, "-c", code, "execute", "--model", DENSE, *asked, *load, *words, "--out", str(out)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path.cwd(), start_new_session=True)
 
 
 def children_of(process):
@@ -150,23 +176,50 @@ def children_of(process):
 def awaited_children(process):
     deadline = time.monotonic() + 60
     while not (found := children_of(process)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(8.0)  # until they serve
+        time.sleep(0.05)
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
-@pytest.mark.parametrize(("victim", "signum"), [("child", signal.SIGKILL), ("parent", signal.SIGINT)])
-def test_a_run_that_is_killed_leaves_nothing(asked, tmp_path, victim, signum):
+def stopped(process, tmp_path, children):
+    """(exit code, what it said) of a process that was sent a signal; nothing of it is left."""
+    _, told = process.communicate(timeout=60)
+    assert "Traceback" not in told
+    deadline = time.monotonic() + 10
+    while (left := [child for child in children if Path(f"/proc/{child}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+    assert list(tmp_path.iterdir()) == []
+    return process.returncode, told.splitlines()
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+
+
+@needs_proc
+def test_a_killed_rank_is_one_error_and_nothing_is_left(asked, tmp_path):
     process = started(asked, tmp_path / "out", "-tp", "2")
     children = awaited_children(process)
-    os.kill(children[0] if victim == "child" else process.pid, signum)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == (130 if victim == "parent" else 2)
-    errors = [line for line in told.splitlines() if line.startswith("ERROR")]
-    assert len(errors) == (0 if victim == "parent" else 1), told
-    assert victim == "parent" or "killed" in errors[0]
-    assert "Traceback" not in told
-    time.sleep(1.0)
-    assert not [child for child in children if Path(f"/proc/{child}").exists()]
-    assert list(tmp_path.iterdir()) == []
+    time.sleep(8.0)  # until they serve
+    os.kill(children[0], signal.SIGKILL)
+    code, told = stopped(process, tmp_path, children)
+    errors = [line for line in told if line.startswith("ERROR")]
+    assert (code, len(errors)) == (1, 1), "a crash is no bad input"
+    assert "killed" in errors[0]
+
+
+@needs_proc
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after_s", [0.3, 8.0], ids=["while ranks start", "while they serve"])
+def test_a_stopped_run_says_one_line_and_leaves_nothing(asked, tmp_path, signum, after_s):
+    process = started(asked, tmp_path / "out", "-tp", "2")
+    children = awaited_children(process)
+    time.sleep(after_s)
+    if signum == signal.SIGINT:  # a terminal's Ctrl-C reaches all of them; it is their parent's
+        for child in children:
+            os.kill(child, signum)
+        time.sleep(1.0)
+    process.send_signal(signum)
+    code, told = stopped(process, tmp_path, children)
+    assert code == 128 + signum
+    assert told[-1] == "interrupted; nothing was written"
+    assert not [line for line in told if line.startswith("ERROR")], told

@@ -1,6 +1,7 @@
 """The benchmark sends the simulated workload: the same numbers drawn by the client, or the very requests."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,17 @@ def test_sglangs_client_has_its_own_options_and_limits():
     assert "--backend openai" in script["benchmark.sh"]
 
 
+def test_samples_of_a_prompt_are_sent_as_requests_of_equal_blocks():
+    sent = traffic(num_prompts=4, n=3, input_len="40", request_rate=2.0)
+    files = benchmark(sent)
+    rows = replayed(files)
+    assert "--num-prompts 12" in files["benchmark.sh"]
+    assert len({tuple(row["hash_ids"][:2]) for row in rows}) == 4
+    assert [row["timestamp"] for row in rows[::3]] == [row["timestamp"] for row in rows[2::3]]
+    with pytest.raises(InputError, match=r"each prompt is sampled 3 times.*--bench-client vllm"):
+        benchmark(sent, "sglang")
+
+
 def test_a_replay_can_be_asked_for():
     assert len(replayed(benchmark(traffic(num_prompts=12, replay=True)))) == 12
 
@@ -116,8 +128,12 @@ def test_the_executor_s_replicas_get_their_share_of_the_requests():
 def test_the_executor_needs_requests_that_can_be_dealt_out():
     with pytest.raises(InputError, match="requests of a file"):
         emit(EXAMPLE, Request(target="torchrun"))
-    with pytest.raises(InputError, match="round-robin routing"):
+    with pytest.raises(InputError, match=r"max_concurrency = 4: .*a closed loop"):
         benchmark(traffic(num_prompts=10, max_concurrency=4), "torchrun")
+    with pytest.raises(InputError, match=r"turns: .*the one before"):
+        benchmark(traffic(num_prompts=10, turns=2), "torchrun")
+    with pytest.raises(InputError, match=r"router least_outstanding: .*round-robin routing"):
+        emit(replace(EXAMPLE, router="least_outstanding"), Request(target="torchrun"), traffic(num_prompts=10))
 
 
 def test_every_client_option_is_in_its_table():

@@ -65,6 +65,8 @@ def test_cache_dtypes_that_the_version_does_not_store():
     refused(with_kv(EXAMPLE, dtype="int8"), r"no int8 KV cache \(one of auto, bf16, fp16, fp8, nvfp4")
     refused(with_kv(EXAMPLE, dtype="nvfp4"), "no nvfp4 KV cache", engine_version="0.19.1")
     refused(with_kv(EXAMPLE, dtype="fp16"), "no fp16 KV cache", "sglang")
+    for request in ({"target": "trtllm"}, {"target": "kubernetes", "engine": "trtllm"}):
+        refused(with_kv(EXAMPLE, dtype="bf16"), "no bf16 KV cache", **request)
 
 
 def test_weights_that_need_a_quantised_checkpoint():

@@ -21,6 +21,7 @@ from simtool.traces import (
     subsample,
     synthesise,
     time_scale,
+    with_samples,
     with_warmup,
 )
 from simtool.workload import Workload, check_workload
@@ -120,3 +121,51 @@ def test_bad_arguments() -> None:
     ):
         with pytest.raises(InputError):
             wrong()
+
+
+@given(st.integers(1, 4), st.booleans(), st.sampled_from([5, 16, 40, 48]), st.integers(0, 2))
+@settings(max_examples=30, deadline=None)
+def test_samples_share_the_full_blocks_of_their_prompt_and_no_more(n, prefixed, length, warmup):
+    prefixes = SharedPrefixes(count=2, tokens=40) if prefixed else None
+    one = synthesise(
+        num_requests=6,
+        input_len=length,
+        output_len=3,
+        rng=np.random.default_rng(1),
+        request_rate=2.0,
+        prefixes=prefixes,
+        warmup_requests=warmup,
+    )
+    many = with_samples(one, n)
+    check_workload(many)
+    assert many.warmup_requests == n * warmup
+    for name in ("arrival_s", "input_tokens", "output_tokens"):
+        assert np.array_equal(getattr(many, name), np.repeat(getattr(one, name), n))
+    if n == 1:
+        assert many is one
+        return
+    full = int(one.input_tokens[0]) // one.prefix_block_tokens
+    if not full:
+        assert not len(many.prefix_ids)
+        return
+    rows = np.split(many.prefix_ids, many.prefix_offsets[1:-1])
+    assert all(len(row) == full for row in rows)
+    shared = 40 // 16 if prefixed else 0
+    for prompt in range(6):
+        mine = {tuple(row.tolist()) for row in rows[prompt * n : (prompt + 1) * n]}
+        assert len(mine) == 1, "one prompt"
+    own = [tuple(row[shared:].tolist()) for row in rows[::n]]
+    assert len(set(own)) == (6 if full > shared else 1), "other prompts are others"
+    if prefixed:
+        old = np.split(one.prefix_ids, one.prefix_offsets[1:-1])
+        same = [np.array_equal(a, b) for a in old for b in old]
+        assert same == [np.array_equal(a[:shared], b[:shared]) for a in rows[::n] for b in rows[::n]]
+
+
+def test_what_waits_for_all_samples_is_refused():
+    with pytest.raises(InputError, match="n = 2 with turns"):
+        with_samples(sample(), 2)
+    with pytest.raises(InputError, match="n = 2 with max_concurrency"):
+        with_samples(replace(sample(turns=1), max_concurrency=4), 2)
+    with pytest.raises(InputError, match="n = 0"):
+        with_samples(sample(turns=1), 0)

@@ -12,19 +12,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from simtool.calibration.executor.execute import environment_of, executor_options, run_here
+from simtool.calibration.executor.execute import check_device, environment_of, executor_options, run_here
+from simtool.calibration.executor.execution import Execution
 from simtool.calibration.executor.execution_file import save_execution
 from simtool.calibration.executor.job import Job, given_job
 from simtool.calibration.executor.request import ExecuteRequest
 from simtool.calibration.profiling.request_text import named_device, usual_device
-from simtool.errors import InfeasibleError, InputError, SimtoolError
+from simtool.errors import InputError, SimtoolError
 from simtool.files import output_folder
 from simtool.plan_file import load_plan
+from simtool.stopping import INTERRUPTED, stoppable
 from simtool.traces import read_trace
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run; 0 when done, 2 for bad input, 1 where memory or a process gave out."""
+    """Run; 0 when done, 2 for bad input, 1 where memory or a process gave out, 130 where it was interrupted."""
     options = _parser().parse_args(arguments)
     try:
         request = ExecuteRequest(
@@ -35,26 +37,28 @@ def main(arguments: Sequence[str]) -> int:
             offload_experts=options.offload_experts,
             overlap=options.overlap,
         )
-        workload = read_trace(options.trace)
-        job = given_job(load_plan(options.plan), workload, device=request.device, layers=request.layers)
+        check_device(request.device)
+        plan, workload = load_plan(options.plan), read_trace(options.trace)
+        job = given_job(plan, workload, device=request.device, layers=request.layers, dtype=request.dtype)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             _run_rank(job, request, options.out)
         else:
             _run(job, request, options.out)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except SimtoolError as error:
         print(f"ERROR {error}", file=sys.stderr)
-        return 1 if isinstance(error, InfeasibleError) or not isinstance(error, InputError) else 2
+        return 2 if isinstance(error, InputError) else 1
     return 0
 
 
 def _run(job: Job, request: ExecuteRequest, out: Path) -> None:
     with output_folder(out) as building:
         environment = environment_of(request.device, job)
-        save_execution(run_here(job, request, device=request.device, environment=environment), building)
-    print(f"{out} written", file=sys.stderr)
+        execution = run_here(job, request, device=request.device, environment=environment)
+        save_execution(execution, building)
+    _tell(execution, out)
 
 
 def _run_rank(job: Job, request: ExecuteRequest, out: Path) -> None:
@@ -80,7 +84,11 @@ def _run_rank(job: Job, request: ExecuteRequest, out: Path) -> None:
                 start=lambda arch, parallel, options: DistributedRunner(world, arch, parallel, options),
             )
             save_execution(execution, building)
-    print(f"{out} written", file=sys.stderr)
+    _tell(execution, out)
+
+
+def _tell(execution: Execution, out: Path) -> None:
+    print("\n".join([*execution.notes, f"{out} written"]), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,4 +106,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(stoppable(lambda: main(sys.argv[1:])))

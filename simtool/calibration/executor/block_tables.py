@@ -96,11 +96,16 @@ class BlockTables:
         return row
 
     def _found(self, state: State, request: int, context: int, tail: list[Block]) -> list[Block]:
-        """Blocks that hold the first `context` tokens already: of prefix nodes, then the request's own tail."""
+        """Blocks that hold the first `context` tokens already: of prefix nodes, then the request's own tail.
+
+        Where all of a prompt is cached, its last block is computed again in its place: the last token has to be.
+        """
         table: list[Block] = []
         hits, span = 0, self.node_size * self.size
         nodes = self._nodes_of(state, request)
-        while hits < len(nodes) and hits * span < context and nodes[hits] in self.nodes:
+        total = int(state.req_i[request, st.INPUT] + state.req_i[request, st.GENERATED])
+        reach = total if context + self.size == total else context
+        while hits < len(nodes) and hits * span < reach and nodes[hits] in self.nodes:
             table += self.nodes[nodes[hits]]
             hits += 1
         own = context // self.size - len(table) if hits == self.held.get(request, 0) else 0

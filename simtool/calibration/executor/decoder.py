@@ -12,7 +12,7 @@ from simtool.calibration.executor.grouped_attention import GroupedAttention
 from simtool.calibration.executor.inputs import Layout
 from simtool.calibration.executor.latent_attention import LatentMixer
 from simtool.calibration.executor.mixture import Mixture
-from simtool.calibration.executor.options import ExecutorOptions
+from simtool.calibration.executor.options import ExecutorOptions, compute_dtype
 from simtool.calibration.executor.ranks import Ranks
 from simtool.calibration.executor.site import LayerSite
 from simtool.calibration.executor.step import Step
@@ -72,7 +72,7 @@ class Decoder:
     """One stage: its layers in order."""
 
     def __init__(self, arch: ModelArchitecture, ranks: Ranks, options: ExecutorOptions) -> None:
-        self.dtype = TORCH_DTYPES[options.compute_dtype(arch)]
+        self.dtype = TORCH_DTYPES[compute_dtype(arch, options.dtype)]
         weights = Weights(options.seed, options.device, self.dtype)
         span = stage_layers(arch, ranks.parallel)[ranks.place.stage]
         self.layers = []
@@ -104,12 +104,6 @@ class Decoder:
         assert self._norm is not None
         states, _ = normed(hidden, self._norm, step)
         return self._head(states[step.inputs.sampled], step.timer)
-
-    def copy_blocks(self, pairs: torch.Tensor) -> None:
-        """Copy cache blocks pairs[:, 0] to pairs[:, 1] in every layer."""
-        for layer in self.layers:
-            for cache in layer.mixer.caches:
-                cache[pairs[:, 1]] = cache[pairs[:, 0]]
 
 
 def normed(hidden: Hidden, weight: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from simtool.calibration.executor.execution import Execution
 from simtool.calibration.executor.job import Job, make_job
 from simtool.calibration.executor.options import ExecutorOptions
 from simtool.calibration.executor.request import ExecuteRequest
+from simtool.calibration.executor.settings import differences, settings_of
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
 from simtool.plan import Parallel, Plan, Pool
@@ -43,7 +45,8 @@ def execute(
         hint = "pip install 'llm-simtool[gpu]', or run the emitted job in a container that has torch"
         raise InputError("execute", f"needs {error.name}, which is not installed", hint) from None
     device = request.device or usual_device()
-    job = make_job(plan, workload, device=device, layers=request.layers)
+    check_device(device)
+    job = make_job(plan, workload, device=device, layers=request.layers, dtype=request.dtype)
     check_devices_here(job, device)
     return run_here(job, request, device=device, environment=environment_of(device, job), trace=trace)
 
@@ -75,6 +78,14 @@ _CLOCKS = {
 }
 
 
+def check_device(device: str) -> None:
+    """Raise InputError for cuda where torch sees no GPU."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("cuda", "torch sees no GPU on this machine", "cpu, or a torch and a driver for the GPU")
+
+
 def check_devices_here(job: Job, device: str) -> None:
     """Raise InputError where the plan takes more GPUs than there are. Processes of a CPU share what there is."""
     if device != "cuda":
@@ -104,6 +115,7 @@ def run_here(
     from simtool.calibration.executor.replicas import replicas_on
     from simtool.calibration.executor.run_job import run_job
     from simtool.calibration.executor.starting import start_runner
+    from simtool.calibration.executor.warming import warm_up
 
     opened: list[Runner] = []
     try:
@@ -112,12 +124,15 @@ def run_here(
             blocks = job.engines[len(runners)].num_blocks
             options = executor_options(pool, blocks, request, device)
             opened.append((start or start_runner)(job.architecture, pool.parallel, options))
+            warm_up(opened[-1], pool, job)
             runners += replicas_on(opened[-1], pool.replicas, num_blocks=blocks, lanes=pool.parallel.pp)
         clock = host_clock(device, alone=is_alone(job))
         if request.offload_experts:
             clock = replace(clock, steady=None)  # a step run twice finds its experts the second time
         with _profiled(trace):
-            return run_job(job, runners, seed=request.seed, clock=clock, environment=environment)
+            execution = run_job(job, runners, seed=request.seed, clock=clock, environment=environment)
+        notes = (*differences(job, request, device, environment), *execution.notes)
+        return replace(execution, settings=settings_of(job, request, device), notes=notes)
     finally:
         for runner in opened:
             with suppress(Exception):  # the error that ends the run is the one to tell
@@ -167,6 +182,7 @@ def _profiled(trace: Path | None) -> Iterator[None]:
         return
     from torch.profiler import profile
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would write its start and stop to stderr
     with profile() as profiler:
         yield
     profiler.export_chrome_trace(str(trace))

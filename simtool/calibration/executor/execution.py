@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simtool.calibration.executor.settings import RunSettings
 from simtool.metrics import Result
 from simtool.plan import Plan
 from simtool.workload import Workload
@@ -36,7 +37,8 @@ class Execution:
     result: the simulator's columns, measured. Its `steps` hold a row a step, with these columns more: host_s (building
     the batch and reading it back) and, where operators were timed one by one, FAMILY_s for each operator family.
     tokens: generated token ids of each request, in order. layers: of the model that ran.
-    environment: device, driver, torch version, date, clock, threads.
+    environment: device, driver, torch version, date, clock, threads. settings: dtypes and options of the run (None in
+    a file of an earlier version).
     """
 
     plan: Plan
@@ -47,6 +49,17 @@ class Execution:
     tokens: tuple[NDArray[np.int32], ...]
     environment: Mapping[str, str | float]
     notes: tuple[str, ...] = ()
+    settings: RunSettings | None = None
 
 
 SCHEDULE_COLUMNS = ("step", "request", "rank", "new_tokens", "context", "samples")
+
+
+def inter_token_s(execution: Execution) -> list[list[float]]:
+    """Seconds between the tokens of each request, which are there when their steps end: vLLM's `itls`."""
+    schedule = execution.schedule
+    made = schedule.samples == 1
+    owner, end_s = schedule.request[made], execution.result.steps["end_s"][schedule.step[made]]
+    order = np.lexsort((end_s, owner))
+    counts = np.bincount(owner, minlength=execution.workload.num_requests)
+    return [np.diff(times).tolist() for times in np.split(end_s[order], np.cumsum(counts)[:-1])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtool.calibration.executor.execution import SCHEDULE_COLUMNS, Execution, Schedule
+from simtool.calibration.executor.settings import RunSettings
 from simtool.errors import InputError
 from simtool.files import read_text
 from simtool.json_text import json_text
@@ -21,6 +23,7 @@ from simtool.traces import read_trace, write_trace
 FORMAT = 1
 _HINT = "give the folder that `simtool execute --out` wrote"
 _MAX_BYTES = 4 * 2**20
+_KINDS = {"str": str, "int": int, "bool": bool, "tuple[str, ...]": list}  # of a setting, in JSON
 
 
 def save_execution(execution: Execution, folder: Path) -> None:
@@ -38,6 +41,7 @@ def save_execution(execution: Execution, folder: Path) -> None:
         "layers": execution.layers,
         "environment": dict(execution.environment),
         "notes": list(execution.notes),
+        "settings": execution.settings,
     }
     (folder / "execution.json").write_text(json_text(about), encoding="utf-8")
 
@@ -66,6 +70,7 @@ def load_execution(folder: Path) -> Execution:
         tokens=tuple(np.split(ids, np.cumsum(counts)[:-1])),
         environment=about["environment"],
         notes=tuple(str(note) for note in about["notes"]),
+        settings=_settings(about.get("settings"), folder / "execution.json"),
     )
 
 
@@ -86,6 +91,18 @@ def _about(path: Path) -> dict[str, Any]:
     if odd or not all(isinstance(note, str) for note in about["notes"]):
         raise InputError(path, f"{odd[0] if odd else 'a note'} is no text and no number", "the file may be damaged")
     return about
+
+
+def _settings(told: Any, path: Path) -> RunSettings | None:
+    if told is None:  # as in files of earlier versions
+        return None
+    kinds = {field.name: _KINDS[str(field.type)] for field in fields(RunSettings)}
+    if not isinstance(told, dict) or told.keys() != kinds.keys():
+        raise InputError(path, f"its settings are not {', '.join(kinds)}", _HINT)
+    for name, kind in kinds.items():
+        if type(told[name]) is not kind:
+            raise InputError(path, f"its setting {name} is {told[name]!r}", _HINT)
+    return RunSettings(**{**told, "weight_dtypes": tuple(map(str, told["weight_dtypes"]))})
 
 
 def _columns(path: Path) -> dict[str, NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -77,9 +78,9 @@ def _host_seconds(device: str, arch: ModelArchitecture) -> tuple[NDArray[np.floa
     options = ExecutorOptions(num_blocks=blocks, block_size=_BLOCK, device="cuda" if device == "cuda" else "cpu")
     runner = start_runner(arch, Parallel(), options)
     read = time.thread_time if device == "cpu" else time.perf_counter
-    clock = RealClock(state, workload, [runner], vocab_size=arch.vocab_size, seed=0, read=read)
-    SteppedCluster(state, workload, ROUND_ROBIN, clock).run()
-    runner.close()
+    with closing(runner):
+        clock = RealClock(state, workload, [runner], vocab_size=arch.vocab_size, seed=0, read=read)
+        SteppedCluster(state, workload, ROUND_ROBIN, clock).run()
     decodes = [step for step in clock.steps if not step.batches[0].prefills]
     requests = np.array([float(len(step.batches[0].decodes)) for step in decodes])
     return requests, np.array([step.host_s for step in decodes])

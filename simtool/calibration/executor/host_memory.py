@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from simtool.calibration.executor.options import ExecutorOptions
+from simtool.calibration.executor.options import ExecutorOptions, compute_dtype
 from simtool.errors import InfeasibleError
 from simtool.models.architecture import ModelArchitecture, WeightDtypes
 from simtool.models.memory import kv_bytes_per_token_per_device, weight_bytes_per_device
@@ -31,7 +31,7 @@ def check_host_memory(arch: ModelArchitecture, parallel: Parallel, options: Exec
 
 def replica_bytes(arch: ModelArchitecture, parallel: Parallel, options: ExecutorOptions) -> float:
     """Weights and KV cache of all ranks, everything in the compute dtype."""
-    dtype = options.compute_dtype(arch)
+    dtype = compute_dtype(arch, options.dtype)
     layers = tuple(replace(layer, dtypes=None) for layer in arch.layers)
     groups: dict[str, Any] = dict.fromkeys(_GROUPS, dtype)
     plain = replace(arch, layers=layers, dtypes=WeightDtypes(**groups), extra_params=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from simtool.calibration.executor.options import compute_dtype
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.reduced import plan_architecture
@@ -20,32 +21,35 @@ from simtool.workload import Workload
 class Job:
     """plan: as it will run; notes: what of the user's plan was changed, and why. layers: of `architecture`.
 
+    compute_dtype: of activations, float weights and the KV cache.
     engines: one a replica, without prices: it is their decisions that count.
     """
 
     plan: Plan
     architecture: ModelArchitecture
     layers: int
+    compute_dtype: str
     engines: Sequence[EngineSpec]
     workload: Workload
     notes: tuple[str, ...] = ()
 
 
-def make_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -> Job:
-    """What runs of `plan` on a `device` ("cpu" or "cuda"). layers: of the model (0: all).
+def make_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0, dtype: str = "auto") -> Job:
+    """What runs of `plan` on a `device` ("cpu" or "cuda"). layers: of the model (0: all). dtype: as ExecuteRequest's.
 
     KV blocks are fixed here: as many as the engine has, or as the workload can fill at most.
     Raises InputError for what cannot run, InfeasibleError where the model does not fit.
     """
     from simtool.run import engines_of
 
-    pools = tuple(executable_pool(pool, device)[0] for pool in plan.pools)
+    architecture = plan_architecture(plan, layers)
+    pools = tuple(executable_pool(pool, architecture, device, dtype)[0] for pool in plan.pools)
     engines = engines_of(replace(plan, pools=pools), workload, layers=layers)
     fixed = replace(plan, pools=_with_blocks(plan.pools, engines, workload))
-    return given_job(fixed, workload, device=device, layers=layers)
+    return given_job(fixed, workload, device=device, layers=layers, dtype=dtype)
 
 
-def given_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -> Job:
+def given_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0, dtype: str = "auto") -> Job:
     """The job of a plan whose KV blocks are fixed, as `simtool emit --target torchrun` writes it: nothing is priced.
 
     Needs no profile and no device catalogue. Raises InputError.
@@ -53,7 +57,7 @@ def given_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -
     architecture = plan_architecture(plan, layers)
     pools, notes, engines = [], [], []
     for pool in plan.pools:
-        changed, told = executable_pool(pool, device)
+        changed, told = executable_pool(pool, architecture, device, dtype)
         pools.append(changed)
         notes += [note for note in told if note not in notes]
         engines += [_engine(changed, architecture)] * pool.replicas
@@ -64,6 +68,7 @@ def given_job(plan: Plan, workload: Workload, *, device: str, layers: int = 0) -
         plan=replace(plan, pools=tuple(pools)),
         architecture=architecture,
         layers=len(architecture.layers),
+        compute_dtype=compute_dtype(architecture, dtype),
         engines=engines,
         workload=workload,
         notes=tuple(notes),
@@ -80,7 +85,9 @@ def _engine(pool: Pool, architecture: ModelArchitecture) -> EngineSpec:
     return blank_engine(pool, num_blocks=blocks, max_model_len=longest)
 
 
-def executable_pool(pool: Pool, device: str) -> tuple[Pool, list[str]]:
+def executable_pool(
+    pool: Pool, architecture: ModelArchitecture, device: str, dtype: str = "auto"
+) -> tuple[Pool, list[str]]:
     """The pool as the executor runs it, and what was changed. Raises InputError for what it cannot run."""
     if pool.scheduler.scheduling == "static":
         hint = "chunked, no_chunking or prefill_first"
@@ -94,7 +101,12 @@ def executable_pool(pool: Pool, device: str) -> tuple[Pool, list[str]]:
     if scheduler.cuda_graphs and device == "cpu":
         scheduler = replace(scheduler, cuda_graphs=False)
         notes.append("CUDA graphs off: a CPU has none")
-    return replace(pool, scheduler=scheduler), notes
+    kv, cache = pool.kv, compute_dtype(architecture, dtype)
+    wanted = architecture.kv_dtype if kv.dtype == "auto" else kv.dtype
+    if wanted != cache:
+        kv = replace(kv, dtype=cache)
+        notes.append(f"KV cache in {cache}, not {wanted}: the executor keeps it in the dtype of activations")
+    return replace(pool, scheduler=scheduler, kv=kv), notes
 
 
 def _with_blocks(pools: Sequence[Pool], engines: Sequence[EngineSpec], workload: Workload) -> tuple[Pool, ...]:

@@ -44,9 +44,10 @@ class ExecutorOptions:
         if self.capture_sizes and self.device != "cuda":
             raise InputError(self.device, "has no CUDA graphs", "capture_sizes is for cuda")
 
-    def compute_dtype(self, arch: ModelArchitecture) -> str:
-        """The dtype of activations. Raises InputError for one that torch does not compute in."""
-        dtype = arch.activation_dtype if self.dtype == "auto" else self.dtype
-        if dtype not in FLOATS:
-            raise InputError(dtype, "is no dtype of activations", f"one of {', '.join(FLOATS)}")
-        return dtype
+
+def compute_dtype(arch: ModelArchitecture, asked: str) -> str:
+    """The dtype of activations; asked "auto": the model's. Raises InputError for one that torch does not compute in."""
+    dtype = arch.activation_dtype if asked == "auto" else asked
+    if dtype not in FLOATS:
+        raise InputError(dtype, "is no dtype of activations", f"one of {', '.join(FLOATS)}")
+    return dtype

@@ -35,11 +35,6 @@ class ReplicaRunner:
         """As Runner says."""
         return self._inner.collect(self._first_lane + lane)
 
-    def copy_blocks(self, pairs: Sequence[tuple[int, int]], dp_rank: int = 0) -> None:
-        """As Runner says."""
-        first = self._first_block
-        self._inner.copy_blocks([(source + first, target + first) for source, target in pairs], dp_rank)
-
     def close(self) -> None:
         """The other replicas may go on: who started the runner ends it."""
 

@@ -29,9 +29,6 @@ class Runner(Protocol):
     def collect(self, lane: int) -> StepOutcome:
         """The outcome of the oldest submitted step of that lane; waits for it."""
 
-    def copy_blocks(self, pairs: Sequence[tuple[int, int]], dp_rank: int = 0) -> None:
-        """Copy the KV of block a to block b for each pair (a, b), in all layers of a data-parallel rank."""
-
     def close(self) -> None:
         """End it; other processes end too."""
 
@@ -71,11 +68,6 @@ class TorchRunner:
         if not self._done.get(lane):
             raise InputError(lane, "no step of this lane was submitted")
         return self._done[lane].popleft().outcome()
-
-    def copy_blocks(self, pairs: Sequence[tuple[int, int]], dp_rank: int = 0) -> None:
-        """As Runner says."""
-        assert dp_rank == 0
-        self._worker.copy_blocks(pairs)
 
     def expert_hits(self) -> tuple[int, int]:
         """Hits and misses of offloaded experts, over all layers and steps."""

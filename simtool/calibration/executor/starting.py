@@ -44,10 +44,6 @@ class OwningRunner:
         """As Runner says."""
         return self._inner.collect(lane)
 
-    def copy_blocks(self, pairs: Sequence[tuple[int, int]], dp_rank: int = 0) -> None:
-        """As Runner says."""
-        self._inner.copy_blocks(pairs, dp_rank)
-
     def close(self) -> None:
         """End the session and all its processes, also after a failure."""
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simtool.calibration.executor.options import FLOATS, ExecutorOptions
+from simtool.calibration.executor.options import FLOATS, ExecutorOptions, compute_dtype
 from simtool.errors import InputError
 from simtool.models.architecture import (
     Attention,
@@ -20,23 +20,28 @@ from simtool.models.architecture import (
 from simtool.models.lowering_shard import make_shard
 from simtool.plan import Parallel
 
+_FP8_ON_CPU = "fp8 weights on a CPU"
+
 
 def check_supported(arch: ModelArchitecture, parallel: Parallel, options: ExecutorOptions) -> None:
     """Raise one InputError that names every part of the model or plan that the executor cannot run."""
-    options.compute_dtype(arch)
+    compute_dtype(arch, options.dtype)
     for stage in range(parallel.pp):
         make_shard(arch, parallel, stage)  # raises where heads or experts cannot be cut evenly
     found = [*_model_parts(arch)]
+    dtypes: list[str] = []
     for layer in arch.layers:
-        found += [*_layer_parts(arch, layer), *_dtype_parts(layer.dtypes or arch.dtypes, layer, options)]
+        found += _layer_parts(arch, layer)
+        dtypes += _dtype_parts(layer.dtypes or arch.dtypes, layer, options)
     if options.capture_sizes and parallel.devices > 1:
         found.append("CUDA graphs over several ranks")
-    if arch.kv_dtype not in FLOATS and options.dtype == "auto":
-        found.append(f"a {arch.kv_dtype} KV cache")
     if not found and len(rotary_sizes(arch)) > 1:
         found.append("layers of unlike heads")
-    if found:
-        raise InputError(arch.name, f"the executor does not run {', '.join(dict.fromkeys(found))}", "another model")
+    if found or dtypes:
+        hint = (
+            "another model" if found else "--weight-dtype bf16" + (", or a GPU" if {*dtypes} == {_FP8_ON_CPU} else "")
+        )
+        raise InputError(arch.name, f"the executor does not run {', '.join(dict.fromkeys([*found, *dtypes]))}", hint)
 
 
 def rotary_sizes(arch: ModelArchitecture) -> set[int]:
@@ -121,6 +126,6 @@ def _dtype_parts(dtypes: WeightDtypes, layer: Layer, options: ExecutorOptions) -
         if dtype != "fp8":
             yield f"{dtype} weights"
         elif options.device == "cpu":
-            yield "fp8 weights on a CPU"
+            yield _FP8_ON_CPU
     if isinstance(layer.mlp, MoeMlp) and dtypes.experts not in FLOATS:
         yield f"{dtypes.experts} experts"

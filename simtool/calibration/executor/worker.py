@@ -59,12 +59,6 @@ class RankWorker:
             logits = self.decoder.logits(hidden, Step(inputs=inputs, timer=self.timer))
             return self.timer.run("sampling", likeliest, logits)
 
-    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Copy the KV of block a to block b for each pair (a, b), in all layers of this rank."""
-        with torch.inference_mode():
-            if pairs:
-                self.decoder.copy_blocks(torch.tensor(pairs, device=self.decoder.layout.device))
-
     def expert_hits(self) -> tuple[int, int]:
         """Of experts that a step needed: how often they were on the device and how often they were copied."""
         stores = [layer.mlp.experts for layer in self.decoder.layers if isinstance(layer.mlp, Mixture)]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -169,14 +170,28 @@ def launch(size: int, main: RankMain, args: tuple[object, ...] = (), *, device: 
         )
         for rank in range(1, size)
     ]
-    for child in children:
-        child.start()
+    _start(children)
     world = World(0, size, _DIST.PrefixStore("simtool", store), children)
     with world.watched():
         for rank in range(1, size):
             world.wait_for(f"here/{rank}")
         _join(rank=0, local_rank=0, size=size, store=store, device=device)
     return world
+
+
+def _start(children: Sequence[BaseProcess]) -> None:
+    """All or none. They are born with SIGINT blocked: a terminal's Ctrl-C is their parent's, which ends them."""
+    resource_tracker.ensure_running()  # it unblocks SIGINT where it has to be started first
+    try:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for child in children:
+                child.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)  # what came meanwhile is raised here
+    except BaseException:
+        _kill([child for child in children if child.pid is not None])
+        raise
 
 
 def environment_world(device: str = "cpu") -> World:
@@ -213,7 +228,6 @@ def first_line(error: BaseException) -> str:
 
 def _child(rank: int, size: int, port: int, device: str, parent: int, main: RankMain, args: tuple[object, ...]) -> None:
     """One process of `launch`. It ends when it is done, fails, or its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     store = _DIST.TCPStore("127.0.0.1", port, None, False, timedelta(seconds=START_S))

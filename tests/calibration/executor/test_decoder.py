@@ -82,27 +82,6 @@ def test_a_prefix_in_shared_blocks_is_as_good_as_ones_own(name):
     assert outputs[0] == alone_served
 
 
-@pytest.mark.parametrize("name", ["gqa", "mla"])
-def test_copied_blocks_go_their_own_way(name):
-    """A fork: the copy of the last, partly filled block is written by the fork alone."""
-    arch, prompt = MODELS[name], prompts(1, seed=6, longest=9)[0] + [5, 6, 7]
-    runner = TorchRunner(arch, OPTIONS)
-    parent = Request(0, prompt, [30, 31, 32, 33, 34])
-    batch, pairs = next_batch([parent], 2, 100)
-    runner.submit(0, [batch])
-    take(pairs, runner.collect(0).tokens[0])
-    last = (len(prompt) - 1) // BLOCK
-    table = parent.blocks.copy()
-    table[last:] = [50, 51, 52, 53, 54][: len(table) - last]
-    runner.copy_blocks([(int(parent.blocks[last]), 50)])
-    fork = Request(1, prompt, table, done=parent.done)
-    fork.out = [3]  # another first token than the parent's
-    serve(runner, [[parent, fork]], 3, 100)
-    reference = Reference(arch)
-    assert parent.out == reference.generate(prompt, 3)
-    assert fork.out[1:] == reference.generate([*prompt, 3], 2)
-
-
 def test_weights_depend_on_the_seed_alone():
     arch, all_prompts = MODELS["gqa"], prompts(2)
     other = served(arch, all_prompts, options=replace(OPTIONS, seed=1))

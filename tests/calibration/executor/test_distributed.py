@@ -82,7 +82,7 @@ def test_four_ranks_sample_what_one_does():
     check_all(QUADS)
 
 
-def test_two_lanes_are_in_flight_together_and_blocks_are_copied_on_every_rank():
+def test_two_lanes_are_in_flight_together():
     arch, parallel = MODELS["gqa"], Parallel(pp=2)
     runner = start_runner(arch, parallel, OPTIONS)
     try:
@@ -95,23 +95,8 @@ def test_two_lanes_are_in_flight_together_and_blocks_are_copied_on_every_rank():
         for batch in batches[::-1]:
             single.submit(0, [batch])
         assert found == [single.collect(0).tokens[0].tolist() for _ in range(2)]
-        # the copy of a request's blocks is as good as the blocks
-        moved = [(int(block), int(block + 1) % BLOCKS) for block in first.blocks[:1]]
-        runner.copy_blocks(moved)
-        slot = replace(
-            batches[0].prefills[0], tokens=batches[0].prefills[0].tokens[-1:], context=first_context(batches)
-        )
-        again = replace(slot, blocks=slot.blocks.copy())
-        again.blocks[0] = moved[0][1]
-        for one in (slot, again):
-            runner.submit(0, [StepBatch(prefills=(one,))])
-        assert runner.collect(0).tokens[0].tolist() == runner.collect(0).tokens[0].tolist()
     finally:
         runner.close()
-
-
-def first_context(batches):
-    return batches[0].prefills[0].new - 1
 
 
 def test_a_step_that_rank_0_cannot_run_ends_the_others():

@@ -1,8 +1,10 @@
 """A plan emitted for torchrun runs there as it does here."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +38,14 @@ def emitted(tmp_path, *flags):
 def test_two_ranks_under_torchrun_give_the_tokens_of_one(tmp_path):
     job = emitted(tmp_path, "-tp", "2", "--max-num-seqs", "8", "--max-num-batched-tokens", "64")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(Path.cwd())}
+    environment.pop("OMP_NUM_THREADS", None)  # the script sets it, else torchrun warns
     done = subprocess.run(
         ["bash", str(job / "launch.sh")], env=environment, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
+    assert "OMP_NUM_THREADS" not in done.stderr
+    assert "CUDA_VISIBLE_DEVICES" not in (job / "launch.sh").read_text(encoding="utf-8")
     two = load_execution(job / "run-0")
     plan = (job / "plan.json").read_text(encoding="utf-8").replace('"tp": 2', '"tp": 1')
     (job / "one.json").write_text(plan, encoding="utf-8")
@@ -72,3 +77,19 @@ def test_a_plan_without_kv_blocks_is_told(tmp_path, capsys):
         main([str(tmp_path / "sim" / "plan.json"), "--trace", str(job / "trace-0.jsonl"), "--out", str(job / "o")]) == 2
     )
     assert "does not fix its KV blocks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_that_is_stopped_leaves_nothing(tmp_path, signum):
+    job = emitted(tmp_path)
+    before = sorted(path.name for path in job.iterdir())
+    command = [sys.executable, "-m", "simtool.calibration.executor", str(job / "plan.json")]
+    command += ["--trace", str(job / "trace-0.jsonl"), "--out", str(job / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
+    deadline = time.monotonic() + 60
+    while not list(job.glob(".simtool-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signum)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (128 + signum, "interrupted; nothing was written\n")
+    assert sorted(path.name for path in job.iterdir()) == before

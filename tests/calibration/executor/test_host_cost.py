@@ -28,3 +28,22 @@ def test_more_layers_take_the_host_longer():
 
 def test_models_that_do_not_run_say_nothing():
     assert engine_times("cpu", [load_architecture("gemma-2-9b")]) == []
+
+
+def test_a_run_that_fails_ends_its_runner(monkeypatch):
+    from simtool.calibration.executor import host_cost
+
+    class Failing:
+        closed = False
+
+        def submit(self, lane, batches):
+            raise RuntimeError("no")
+
+        def close(self):
+            self.closed = True
+
+    runner = Failing()
+    monkeypatch.setattr(host_cost, "start_runner", lambda *_: runner)
+    with pytest.raises(RuntimeError, match="no"):
+        engine_times("cpu", [load_architecture("llama-3.1-8b")])
+    assert runner.closed

@@ -106,10 +106,11 @@ def test_all_that_is_wrong_is_told_at_once():
 
 def test_dtypes_without_a_kernel_are_refused():
     wide = model(GQA, [DENSE, MOE])
-    assert "fp8 weights on a CPU" in refusal(replace(wide, dtypes=replace(wide.dtypes, attention="fp8")))
+    assert "fp8 weights on a CPU (--weight-dtype bf16, or a GPU)" in refusal(
+        replace(wide, dtypes=replace(wide.dtypes, attention="fp8"))
+    )
     assert "int4 weights" in refusal(replace(wide, dtypes=replace(wide.dtypes, mlp="int4")))
     assert "fp8 experts" in refusal(replace(wide, dtypes=replace(wide.dtypes, experts="fp8")))
-    assert "fp8 KV cache" in refusal(replace(wide, kv_dtype="fp8"))
     assert "no dtype of activations" in refusal(wide, replace(OPTIONS, dtype="fp8"))
 
 

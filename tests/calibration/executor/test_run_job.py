@@ -1,16 +1,22 @@
 """run_job on a made-up device: what comes back is the simulator's own result where steps take what it says."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from simtool.calibration.executor.execution import inter_token_s
 from simtool.calibration.executor.execution_file import load_execution, save_execution
 from simtool.calibration.executor.job import make_job
 from simtool.calibration.executor.run_job import HostClock, run_job
+from simtool.calibration.executor.settings import RunSettings
 from simtool.errors import InputError
 from simtool.files import output_folder
 from simtool.plan import KvPolicy, Plan, Pool, Scheduler
 from simtool.run import engines_of
 from simtool.simulator.run import simulate_engines
+from simtool.traces import synthesise, with_samples
 from tests.calibration.executor.fake_runner import FakeRunner
 from tests.calibration.executor.test_sequences import shared_workload
 
@@ -34,6 +40,15 @@ def test_what_cannot_run_is_changed_and_said():
     assert [note.partition(":")[0] for note in execution.notes[:2]] == ["async scheduling off", "CUDA graphs off"]
     assert "4 of 32 layers" in execution.notes[2]
     assert execution.layers == 4
+
+
+def test_a_cache_that_is_not_kept_as_asked_is_said_and_priced_as_it_is():
+    asked = plan()
+    fp8 = replace(asked, pools=(replace(asked.pools[0], kv=KvPolicy(num_gpu_blocks=60, dtype="fp8")),))
+    job = make_job(fp8, shared_workload(1, 10, rate=100.0), device="cpu")
+    assert (job.plan.pools[0].kv.dtype, job.compute_dtype) == ("bf16", "bf16")
+    assert any(note.startswith("KV cache in bf16, not fp8") for note in job.notes)
+    assert not any("KV cache" in note for note in executed(shared_workload(1, 10, rate=100.0))[0].notes)
 
 
 def test_static_batches_are_refused():
@@ -90,6 +105,24 @@ def test_the_simulator_s_prices_give_the_simulator_s_result():
     assert np.allclose(execution.result.finish_s, simulated.finish_s, rtol=1e-9)
 
 
+@pytest.mark.parametrize("caching", [True, False])
+def test_samples_of_a_prompt_share_its_blocks_where_prefixes_are_cached(caching):
+    one = synthesise(num_requests=8, input_len=48, output_len=5, rng=np.random.default_rng(0), request_rate=20.0)
+    pool = Pool(
+        device="h200",
+        scheduler=Scheduler(max_num_seqs=8, max_num_batched_tokens=64),
+        kv=KvPolicy(num_gpu_blocks=40, prefix_caching=caching),
+    )
+    asked = Plan(model="llama-3.1-8b", cluster="1xh200", pools=(pool,), kernel_library="torch")
+    job = make_job(asked, with_samples(one, 3), device="cpu", layers=4)
+    runner = FakeRunner(1, job.engines[0].num_blocks, 16)
+    run = run_job(job, [runner], seed=5, clock=HostClock(read=lambda: 0.0), environment={})
+    cached = run.result.cached_tokens.reshape(8, 3)
+    assert (cached[:, 0] == 0).all()
+    assert (cached[:, 1:] == (32 if caching else 0)).all(), "all but the block whose last token has to be computed"
+    assert all((tokens == run.tokens[3 * (place // 3)]).all() for place, tokens in enumerate(run.tokens))
+
+
 def test_saved_and_loaded_it_is_the_same(tmp_path):
     _, execution = executed(shared_workload(5, 20, rate=100.0))
     with output_folder(tmp_path / "run") as building:
@@ -100,6 +133,40 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     assert np.array_equal(loaded.result.finish_s, execution.result.finish_s)
     assert all(np.array_equal(a, b) for a, b in zip(loaded.tokens, execution.tokens, strict=True))
     assert np.array_equal(loaded.schedule.context, execution.schedule.context)
+
+
+def test_what_ran_is_kept_and_files_without_it_are_read(tmp_path):
+    _, execution = executed(shared_workload(5, 8, rate=100.0))
+    assert execution.settings is None, "run_job knows no request"
+    ran = RunSettings(
+        device="cpu",
+        activation_dtype="fp32",
+        weight_dtypes=("fp32",),
+        kv_dtype="fp32",
+        offload_experts=2,
+        overlap=True,
+        seed=7,
+    )
+    for settings in (None, ran):
+        with output_folder(tmp_path / "run") as building:
+            save_execution(replace(execution, settings=settings), building)
+        assert load_execution(tmp_path / "run").settings == settings
+    path = tmp_path / "run" / "execution.json"
+    about = json.loads(path.read_text(encoding="utf-8"))
+    for settings in ({"seed": 7}, about["settings"] | {"seed": True}, [], about["settings"] | {"dtype": "x"}):
+        path.write_text(json.dumps(about | {"settings": settings}), encoding="utf-8")
+        with pytest.raises(InputError, match="setting"):
+            load_execution(tmp_path / "run")
+    del about["settings"]  # as earlier versions wrote it
+    path.write_text(json.dumps(about), encoding="utf-8")
+    assert load_execution(tmp_path / "run").settings is None
+
+
+def test_gaps_between_tokens_are_the_request_s_own():
+    _, execution = executed(shared_workload(3, 40, rate=400.0))
+    gaps, result = inter_token_s(execution), execution.result
+    assert [len(own) for own in gaps] == (execution.workload.output_tokens - 1).tolist()
+    assert np.allclose([sum(own) for own in gaps], result.finish_s - result.first_token_s)
 
 
 @pytest.mark.parametrize("name", ["execution.json", "schedule.npz", "requests.npz", "plan.json", "trace.jsonl"])

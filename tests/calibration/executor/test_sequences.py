@@ -1,5 +1,7 @@
 """Real batches of the simulator's schedule: every token is computed from exactly the tokens before it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from simtool.simulator.routing import ROUTERS
 from simtool.simulator.run import FIRST_RECORDS
 from simtool.simulator.setup import build_state
 from simtool.simulator.stepped import SteppedCluster
+from simtool.traces import with_samples
 from simtool.workload import Workload
 from tests.calibration.executor.fake_runner import VOCAB, FakeRunner, greedy
 from tests.simulator.engines import law_engine
@@ -81,6 +84,28 @@ def test_every_token_follows_from_all_before_it(seed, mode, policy, caching, siz
     knobs = Scheduler(scheduling=mode, policy=policy, max_num_seqs=seqs, max_num_batched_tokens=tokens)
     spec = law_engine(num_blocks=blocks // size + 16, block_size=size, scheduler=knobs, prefix_caching=caching)
     workload = shared_workload(seed, 30, rate=rate, concurrency=concurrency)
+    _, clock = execute([spec], workload)
+    assert_tokens_right(clock, workload)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=hyp.integers(0, 10_000),
+    mode=hyp.sampled_from(MODES),
+    n=hyp.integers(2, 4),
+    size=hyp.sampled_from([4, 8, 16]),
+    blocks=hyp.integers(160, 320),
+    rate=hyp.sampled_from([5.0, 50.0, 1e6]),
+)
+def test_samples_of_one_prompt_find_its_blocks_to_the_last(seed, mode, n, size, blocks, rate):
+    """Every other prompt ends with a block, so that all of it may be cached and its last token is computed anew."""
+    tokens = 64 if mode != "no_chunking" else 256
+    knobs = Scheduler(scheduling=mode, max_num_seqs=8, max_num_batched_tokens=tokens)
+    spec = law_engine(num_blocks=blocks // size + 16, block_size=size, scheduler=knobs, prefix_caching=True)
+    one = shared_workload(seed, 12, rate=rate)
+    whole = -(-one.input_tokens // 16) * 16
+    one = replace(one, input_tokens=np.where(np.arange(12) % 2, whole, one.input_tokens).astype(np.int32))
+    workload = with_samples(one, n)
     _, clock = execute([spec], workload)
     assert_tokens_right(clock, workload)
 
