@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simtool.cli_options import ENGINE, WORKLOAD, Json, ScenarioFile, Settings, with_flags
+from simtool.cli_options import ENGINE, WORKLOAD, Json, ScenarioFile, Settings, asked_scenario, with_flags
 
 if TYPE_CHECKING:
     from simtool.emit import Emission
@@ -53,7 +53,6 @@ def emit(
     Example: simtool emit out/plan.json --target vllm --num-prompts 200 --request-rate 4
     """
     from simtool import emit as emitting
-    from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
 
     request = emitting.Request(
@@ -69,8 +68,7 @@ def emit(
     plan = plan_to_run(plan_file, asked := asked_scenario(scenario, given, settings))
     plan, changed = _emitted_plan(plan, traffic := _traffic(plan, asked, replay), target)
     emission = emitting.emit(plan, request, traffic)
-    told = [*(_verdicts(plan, request) if check_with_engine else []), *changed]
-    _show(emission, told, out, json)
+    _show(emission, [*(_verdicts(plan, request) if check_with_engine else []), *changed], out, json)
     return 0
 
 
