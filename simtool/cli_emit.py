@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simtool.cli_options import ENGINE, WORKLOAD, Json, ScenarioFile, Settings, with_flags
+from simtool.cli_options import ENGINE, WORKLOAD, Json, ScenarioFile, Settings, asked_scenario, with_flags
 
 if TYPE_CHECKING:
     from simtool.emit import Emission
@@ -54,7 +53,6 @@ def emit(
     Example: simtool emit out/plan.json --target vllm --num-prompts 200 --request-rate 4
     """
     from simtool import emit as emitting
-    from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
 
     request = emitting.Request(
@@ -68,11 +66,9 @@ def emit(
         bench_version=bench_version,
     )
     plan = plan_to_run(plan_file, asked := asked_scenario(scenario, given, settings))
-    traffic = _traffic(plan, asked, replay)
-    plan, changed = _emitted_plan(plan, traffic, target)
+    plan, changed = _emitted_plan(plan, traffic := _traffic(plan, asked, replay), target)
     emission = emitting.emit(plan, request, traffic)
-    emission = replace(emission, notes=(*changed, *emission.notes))
-    _show(emission, _verdicts(plan, request) if check_with_engine else [], out, json)
+    _show(emission, [*(_verdicts(plan, request) if check_with_engine else []), *changed], out, json)
     return 0
 
 
@@ -86,8 +82,8 @@ def _emitted_plan(plan: Plan, traffic: Traffic | None, target: str) -> tuple[Pla
     return job.plan, job.notes
 
 
-def _show(emission: Emission, verdicts: list[str], out: Path | None, json: bool) -> None:
-    """The files in their folder, or on stdout; remarks on stderr."""
+def _show(emission: Emission, told: list[str], out: Path | None, json: bool) -> None:
+    """The files in their folder, or on stdout; remarks, with what else is to be told, on stderr."""
     from simtool.emit import emission_text, write_emission
     from simtool.json_text import json_text
     from simtool.terminal import note, print_json, print_text
@@ -96,11 +92,11 @@ def _show(emission: Emission, verdicts: list[str], out: Path | None, json: bool)
         write_emission(emission, out)
         note(f"wrote {', '.join(emission.files)} to {out}")
     if json:
-        facts = {"engine": emission.table.engine, "version": emission.table.version, "notes": emission.notes}
+        facts = {"engine": emission.table.engine, "version": emission.table.version, "notes": [*told, *emission.notes]}
         print_json(json_text({**facts, "files": emission.files}))
     elif not out:
         print_text(emission_text(emission))
-    for line in (*verdicts, *emission.notes):
+    for line in (*told, *emission.notes):
         note(line)
 
 
