@@ -1,0 +1,219 @@
+"""Overlap planner: nano-batches, cuts, modes and starts with the least period of a repeating layer, with the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from simtool.errors import InputError
+from simtool.planners.certificate import DETERMINISTIC_LIMIT, Certificate
+from simtool.planners.schedule.curves import DEVICE
+from simtool.planners.schedule.layer import LayerProblem, ModuloSchedule, check_layer
+from simtool.planners.schedule.modulo_model import hint, modulo_model, read
+from simtool.planners.schedule.placing import as_schedule, fixed_chunks, list_schedule, no_overlap
+from simtool.planners.schedule.progress import Progress, Watch, watched_solve
+from simtool.planners.schedule.ticks import Ticks, make_ticks
+
+_RESOLUTION = 20_000  # ticks in the longest layer that can be meant: every operation whole, or cut most finely
+_ENDS = 0.1  # share of the limit for the second search, of the shortest ends at the period found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedPolicy:
+    """Two-batch overlap as it is configured by hand: what uses a network gets `share` thousandths of the device."""
+
+    network: tuple[str, ...] = ("nvlink", "nic")
+    device: str = DEVICE
+    share: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchesPlan:
+    """The best schedule found for one number of nano-batches. fixed_s, listed_s: periods of the baselines, inf: none."""
+
+    batches: int
+    schedule: ModuloSchedule
+    fixed_s: float
+    listed_s: float
+    certificate: Certificate
+    progress: tuple[Progress, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlapPlan:
+    """The best over all numbers of nano-batches that were asked for.
+
+    place: of the problem that `schedule` solves. none_s: one operation after another, not cut. certificate: over all
+    problems. overlaps: whether anything runs beside anything else; "do not" is an answer.
+    """
+
+    place: int
+    schedule: ModuloSchedule
+    none_s: float
+    overlaps: bool
+    plans: tuple[BatchesPlan, ...]
+    certificate: Certificate
+
+
+def plan_overlap(
+    problems: Sequence[LayerProblem],
+    *,
+    limit: float = DETERMINISTIC_LIMIT,
+    workers: int = 2,
+    wall_s: float = 0.0,
+    policy: FixedPolicy | None = None,
+) -> OverlapPlan:
+    """Solve each problem (numbers of nano-batches, rising) from its list schedules and the solution of the one before.
+
+    limit: deterministic seconds a problem; wall_s: seconds a problem, where above 0 (then a run need not repeat).
+    Never worse than the baselines of any of them. InputError for problems that are none.
+    """
+    if not problems or [p.batches for p in problems] != sorted({p.batches for p in problems}):
+        raise InputError([p.batches for p in problems], "give problems with rising numbers of nano-batches")
+    for problem in problems:
+        check_layer(problem)
+    plans: list[BatchesPlan] = []
+    ticks = layer_ticks(problems)
+    for problem in problems:
+        known = [(other, plan.schedule) for other, plan in zip(problems, plans, strict=False)]
+        plans.append(_plan(problem, ticks, known, limit, workers, wall_s, policy or FixedPolicy()))
+    place = min(range(len(plans)), key=lambda n: plans[n].schedule.period_s)
+    best, bound = plans[place], min(plan.certificate.bound for plan in plans)
+    alone = [found.period_s for found in (no_overlap(problem) for problem in problems) if found]
+    certificate = replace(
+        best.certificate,
+        status="OPTIMAL" if all(plan.certificate.status == "OPTIMAL" for plan in plans) else "FEASIBLE",
+        bound=bound,
+        gap=max(0.0, best.schedule.period_s - bound) / best.schedule.period_s,
+        seconds=sum(plan.certificate.seconds for plan in plans),
+        scope=f"{best.certificate.scope}; {', '.join(str(problem.batches) for problem in problems)} nano-batches",
+    )
+    return OverlapPlan(
+        place=place,
+        schedule=best.schedule,
+        none_s=min(alone, default=float("inf")),
+        overlaps=runs_together(problems[place], best.schedule),
+        plans=tuple(plans),
+        certificate=certificate,
+    )
+
+
+def layer_ticks(problems: Sequence[LayerProblem]) -> Ticks:
+    """Ticks that suit all problems: every piece of the finest cuts, and the period's end, are rounded on some cycle."""
+    longest = max(
+        sum(
+            max(sum(piece.modes[piece.fastest].seconds for piece in cut) for cut in operation.cuts)
+            for operation in problem.operations
+        )
+        for problem in problems
+    )
+    most = max(sum(max(len(cut) for cut in operation.cuts) for operation in problem.operations) for problem in problems)
+    seconds = [mode.seconds for problem in problems for piece in problem.pieces() for mode in piece.modes]
+    return make_ticks(seconds, longest, _RESOLUTION, most + 1)
+
+
+def _plan(
+    problem: LayerProblem,
+    ticks: Ticks,
+    known: Sequence[tuple[LayerProblem, ModuloSchedule]],
+    limit: float,
+    workers: int,
+    wall_s: float,
+    policy: FixedPolicy,
+) -> BatchesPlan:
+    fixed = as_schedule(fixed_chunks(problem, ticks, policy.network, policy.device, policy.share), ticks)
+    listed = as_schedule(list_schedule(problem, ticks), ticks)
+    carried = [embed(problem, other, schedule) for other, schedule in known if _on_ticks(schedule, ticks)]
+    starts = [found for found in (no_overlap(problem, ticks), fixed, listed, *carried) if found]
+    first = min(starts, key=lambda found: found.period_s)
+    high = round(first.period_s / ticks.seconds)
+    watch = Watch(objective=float(high), bound=0.0)
+    model = modulo_model(problem, ticks, 1, high)
+    hint(model, problem, first, ticks)
+    solver, status = watched_solve(model.model, watch, limit, workers, wall_s)
+    solved = status in ("OPTIMAL", "FEASIBLE")
+    best = read(model, problem, solver, ticks) if solved else first
+    best = _shorten_ends(problem, best, ticks, _ENDS * limit, workers, _ENDS * wall_s)
+    best = min((found for found in (best, no_overlap(problem)) if found), key=lambda found: found.period_s)
+    bound = min(ticks.bound_s(watch.bound), best.period_s)
+    certificate = Certificate(
+        status="OPTIMAL" if status == "OPTIMAL" else "FEASIBLE",
+        objective=best.period_s,
+        bound=bound,
+        gap=(best.period_s - bound) / best.period_s,
+        seconds=watch.seconds,
+        scope="period of all schedules that repeat every layer, of the modes and cuts given",
+        workers=workers,
+        deterministic_limit=limit,
+    )
+    return BatchesPlan(
+        batches=problem.batches,
+        schedule=best,
+        fixed_s=fixed.period_s if fixed else float("inf"),
+        listed_s=listed.period_s if listed else float("inf"),
+        certificate=certificate,
+        progress=watch.history(ticks),
+    )
+
+
+def _shorten_ends(
+    problem: LayerProblem, schedule: ModuloSchedule, ticks: Ticks, limit: float, workers: int, wall_s: float
+) -> ModuloSchedule:
+    """At the same period, the layer that ends soonest: what the first and the last layer add to the others' periods."""
+    period = round(schedule.period_s / ticks.seconds)
+    found = modulo_model(problem, ticks, period, period)
+    span = found.model.new_int_var(0, 2 * period, "span")
+    for end in found.end.values():
+        found.model.add(end <= span)
+    found.model.minimize(span)
+    hint(found, problem, schedule, ticks)
+    watch = Watch(objective=2.0 * period, bound=0.0)
+    solver, status = watched_solve(found.model, watch, limit, workers, wall_s)
+    if status not in ("OPTIMAL", "FEASIBLE"):
+        return schedule
+    shorter = read(found, problem, solver, ticks)
+    return min((shorter, schedule), key=lambda one: one.span_s(problem))
+
+
+def _on_ticks(schedule: ModuloSchedule, ticks: Ticks) -> bool:
+    """Whether all starts are whole ticks (not where one exact duration follows another)."""
+    return all(_whole(at / ticks.seconds) for at in (schedule.period_s, *(p.start_s for p in schedule.placed)))
+
+
+def _whole(value: float) -> bool:
+    return abs(value - round(value)) < 1e-6
+
+
+def embed(problem: LayerProblem, other: LayerProblem, schedule: ModuloSchedule) -> ModuloSchedule | None:
+    """A schedule for fewer nano-batches as one for more, each of which is a part of one of the fewer; None: it is not.
+
+    It is where every piece is also a piece of the larger problem, with the same modes.
+    """
+    if problem.batches % other.batches or len(problem.operations) != len(other.operations):
+        return None
+    times, placed = problem.batches // other.batches, []
+    for old in schedule.placed:
+        before = other.operations[old.operation].cuts[old.cut]
+        wanted = [tuple(range(piece.batches[0] * times, (piece.batches[-1] + 1) * times)) for piece in before]
+        for cut, pieces in enumerate(problem.operations[old.operation].cuts):
+            if [piece.batches for piece in pieces] == wanted and pieces[old.piece].modes == before[old.piece].modes:
+                placed.append(replace(old, cut=cut))
+                break
+        else:
+            return None
+    return replace(schedule, placed=tuple(placed))
+
+
+def runs_together(problem: LayerProblem, schedule: ModuloSchedule) -> bool:
+    """Whether two pieces ever run at the same time."""
+    spans = sorted(
+        (placed.start_s + shift * schedule.period_s, schedule.end_s(problem, placed) + shift * schedule.period_s)
+        for placed in schedule.placed
+        for shift in (0, 1)
+    )
+    close, reach = 1e-9 * schedule.period_s, 0.0
+    for begin, end in spans:
+        if begin < reach - close:
+            return True
+        reach = max(reach, end)
+    return False
