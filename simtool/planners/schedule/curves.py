@@ -71,7 +71,7 @@ def make_layer(
         raise InputError(tuple(batches), "shares of nano-batches are above 0 and sum to 1")
     count = len(batches)
     runs = [size for size in range(1, count + 1) if count % size == 0]
-    sizes = {start: {} for start in range(count)}
+    sizes: dict[int, dict[int, float]] = {start: {} for start in range(count)}
     priced: dict[float, Sequence[Part]] = {}
     for size in runs:
         for start in range(0, count, size):
@@ -84,7 +84,7 @@ def make_layer(
             tuple(
                 Piece(
                     batches=tuple(range(start, start + size)),
-                    modes=modes(priced[sizes[start][size]][place], curves.get(part.kind, LINEAR), shares),
+                    modes=_modes_of(priced[sizes[start][size]][place], curves, shares),
                 )
                 for start in range(0, count, size)
             )
@@ -92,6 +92,10 @@ def make_layer(
         )
         operations.append(Operation(name=part.name, cuts=cuts))
     return LayerProblem(operations=tuple(operations), precedences=tuple(precedences), batches=count)
+
+
+def _modes_of(part: Part, curves: Mapping[str, SpeedCurve], shares: Sequence[float]) -> tuple[Mode, ...]:
+    return modes(part, curves.get(part.kind, LINEAR), shares)
 
 
 def modes(part: Part, curve: SpeedCurve, shares: Sequence[float]) -> tuple[Mode, ...]:

@@ -122,7 +122,7 @@ def _plan(
     policy: FixedPolicy,
 ) -> BatchesPlan:
     fixed = as_schedule(fixed_chunks(problem, ticks, policy.network, policy.device, policy.share), ticks)
-    listed = as_schedule(list_schedule(problem, ticks), ticks)
+    listed = as_schedule(list_schedule(problem, ticks, policy.device), ticks)
     carried = [embed(problem, other, schedule) for other, schedule in known if _on_ticks(schedule, ticks)]
     starts = [found for found in (no_overlap(problem, ticks), fixed, listed, *carried) if found]
     first = min(starts, key=lambda found: found.period_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from simtool.planners.schedule.layer import FULL, LayerProblem, ModuloSchedule, Piece, PlacedPiece
 from simtool.planners.schedule.profile import Profile
@@ -84,15 +85,37 @@ def fixed_chunks(problem: LayerProblem, ticks: Ticks, network: Sequence[str], de
     return least_period(problem, ticks, cuts, choose, 0.0)
 
 
-def list_schedule(problem: LayerProblem, ticks: Ticks) -> Found:
-    """The best of list schedules by earliest end, with several prices of resources and several rules of cutting."""
+def list_schedule(problem: LayerProblem, ticks: Ticks, device: str) -> Found:
+    """The best of list schedules by earliest end: several prices of resources, shares of the device, rules of cutting."""
     best: Found = None
+    shares = {mode.used(device) for piece in problem.pieces() for mode in piece.modes} - {0, FULL}
+    rules: list[tuple[Choose, float]] = [(_any_mode, weight) for weight in _WEIGHTS]
+    rules += [(partial(_side_by_side, device, share, whole), 0.0) for share in sorted(shares) for whole in (False, True)]
     for cuts in sorted({tuple(_cuts(problem, worth)) for worth in (*_WORTH, float("inf"))}):
-        for weight in _WEIGHTS:
-            found = least_period(problem, ticks, cuts, lambda piece: range(len(piece.modes)), weight)
+        for choose, weight in rules:
+            found = least_period(problem, ticks, cuts, choose, weight)
             if found and (best is None or found[0] < best[0]):
                 best = found
     return best
+
+
+def _any_mode(piece: Piece) -> Sequence[int]:
+    return range(len(piece.modes))
+
+
+def _side_by_side(device: str, share: int, whole: bool, piece: Piece) -> Sequence[int]:
+    """What loses less speed than share takes `share` of the device, the rest takes the rest, or all (whole: either)."""
+    fastest = piece.modes[piece.fastest]
+    used = [mode.used(device) for mode in piece.modes]
+    yielding = [
+        place
+        for place, mode in enumerate(piece.modes)
+        if used[place] == share and mode.seconds * share < 0.95 * fastest.seconds * fastest.used(device)
+    ]
+    if yielding:
+        return yielding
+    beside = [place for place in range(len(used)) if used[place] == FULL - share]
+    return [*beside, piece.fastest] if whole or not beside else beside
 
 
 def _cuts(problem: LayerProblem, worth: float) -> list[int]:

@@ -1,0 +1,94 @@
+"""A modulo schedule as the tasks of some layers on streams, for the simulator of task graphs and for the executor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simtool.planners.schedule.curves import DEVICE
+from simtool.planners.schedule.layer import FULL, LayerProblem, ModuloSchedule
+from simtool.simulator.tasks.graph import TaskGraph
+from simtool.simulator.tasks.simulate import simulate_tasks
+from simtool.simulator.tasks.task import Resource, Task
+
+_LAYERS = 24  # of which the second half gives the simulated period
+
+
+def unrolled(problem: LayerProblem, schedule: ModuloSchedule, layers: int, held: Sequence[str] = (DEVICE,)) -> TaskGraph:
+    """`layers` layers as tasks in the order of their planned starts, on as many streams as run at once.
+
+    A piece holds its share of `held` resources (multiprocessors) for its mode's seconds, and moves its share of the
+    others through servers of rate FULL: if they are short, it slows. It waits for the pieces before it, and for those
+    that it was planned to follow on a resource (an event between streams). Names: layer.operation.first nano-batch.
+    """
+    rows = sorted(
+        (placed.start_s + layer * schedule.period_s, layer, index)
+        for layer in range(layers)
+        for index, placed in enumerate(schedule.placed)
+    )
+    close = 1e-9 * schedule.period_s * (layers + 1)
+    streams: list[tuple[float, int]] = []  # (planned end of the last task, its index)
+    tasks: list[Task] = []
+    served: dict[tuple[int, int, int], int] = {}  # (layer, operation, nano-batch) → task
+    last: dict[str, list[tuple[float, int]]] = {}  # resource → (planned end, task) of what may still matter
+    waits = _before(problem)
+    ends: list[float] = []
+    for start, layer, index in rows:
+        placed = schedule.placed[index]
+        piece = schedule.piece(problem, placed)
+        mode = piece.modes[placed.mode]
+        after = {served[layer, b, batch] for b in waits[placed.operation] for batch in piece.batches}
+        if placed.operation == 0 and layer:
+            after |= {served[layer - 1, op, b] for op in range(len(problem.operations)) for b in piece.batches}
+        for name, _ in mode.uses:
+            ended = [(end, task) for end, task in last.get(name, []) if end <= start + close]
+            after |= {task for _, task in ended}
+            last[name] = [row for row in last.get(name, []) if row not in ended]
+        stream = _stream(streams, start + close, after)
+        streams[stream] = (start + mode.seconds, len(tasks))
+        tasks.append(
+            Task(
+                name=f"{layer}.{problem.operations[placed.operation].name}.{piece.batches[0]}",
+                stream=f"stream {stream}",
+                after=tuple(sorted(after)),
+                shortest_s=mode.seconds,
+                holds={name: float(amount) for name, amount in mode.uses if name in held},
+                work={name: amount * mode.seconds for name, amount in mode.uses if name not in held},
+                family=problem.operations[placed.operation].name,
+            )
+        )
+        for name, _ in mode.uses:
+            last.setdefault(name, []).append((start + mode.seconds, len(tasks) - 1))
+        served |= {(layer, placed.operation, batch): len(tasks) - 1 for batch in piece.batches}
+        ends.append(start + mode.seconds)
+    resources = tuple(Resource(name=name, rate=float(FULL)) for name in problem.resources)
+    return TaskGraph(resources=resources, tasks=tuple(tasks))
+
+
+def _before(problem: LayerProblem) -> list[list[int]]:
+    """Operations that each waits for; all wait for operation 0."""
+    before: list[list[int]] = [[0] if place else [] for place in range(len(problem.operations))]
+    for first, after in problem.precedences:
+        before[after].append(first)
+    return before
+
+
+def _stream(streams: list[tuple[float, int]], now: float, after: set[int]) -> int:
+    """A stream that is free by the plan: that of a task it waits for, else the first, else a new one."""
+    free = [place for place, (end, _) in enumerate(streams) if end <= now]
+    if not free:
+        streams.append((0.0, -1))
+        return len(streams) - 1
+    return min(free, key=lambda place: (streams[place][1] not in after, place))
+
+
+def simulated_period_s(problem: LayerProblem, schedule: ModuloSchedule, layers: int = _LAYERS) -> float:
+    """Seconds a layer takes in the simulation of `layers`, once it repeats: the mean over the second half."""
+    graph = unrolled(problem, schedule, layers)
+    end_s = np.zeros(layers)
+    for task, end in zip(graph.tasks, simulate_tasks(graph).end_s, strict=True):
+        layer = int(task.name.split(".", 1)[0])
+        end_s[layer] = max(end_s[layer], end)
+    half = layers // 2
+    return float((end_s[-1] - end_s[-1 - half]) / half)
