@@ -26,6 +26,7 @@ from simtool.plan import Parallel
 from simtool.planners.schedule.curves import LINEAR, SATURATING, Part, Price, make_layer
 from simtool.planners.schedule.layer import LayerProblem
 from simtool.planners.schedule.overlap import OverlapPlan, plan_overlap
+from simtool.planners.schedule.progress import Progress
 from simtool.planners.schedule.unroll import simulated_period_s
 from simtool.planners.schedule.verify import check_modulo_schedule
 from simtool.simulator.priced_cluster import priced_cluster
@@ -162,6 +163,11 @@ def solved(case: Case, batches: Sequence[int], seconds: float) -> tuple[list[Lay
     return problems, answer
 
 
+def by_second(progress: Sequence[Progress]) -> list[Progress]:
+    """The last row of each second."""
+    return list({int(row.seconds): row for row in progress}.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30.0, help="wall seconds a number of nano-batches")
@@ -189,7 +195,7 @@ def main() -> None:
                 flush=True,
             )
             if options.progress:
-                print("    " + ", ".join(f"{row.seconds:.1f} s {row.gap:.1%}" for row in plan.progress))
+                print("    " + ", ".join(f"{row.seconds:.1f} s {row.gap:.1%}" for row in by_second(plan.progress)))
         gain = answer.none_s / answer.schedule.period_s
         best = f"{problems[answer.place].batches} nano-batches, {gain:.2f}x" if answer.overlaps else "do not overlap"
         print(f"{'':52} -> {best}, no schedule of these below {1e6 * answer.certificate.bound:.1f}", flush=True)

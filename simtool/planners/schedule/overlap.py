@@ -10,11 +10,14 @@ from simtool.planners.certificate import DETERMINISTIC_LIMIT, Certificate
 from simtool.planners.schedule.curves import DEVICE
 from simtool.planners.schedule.layer import LayerProblem, ModuloSchedule, check_layer
 from simtool.planners.schedule.modulo_model import hint, modulo_model, read
-from simtool.planners.schedule.placing import as_schedule, fixed_chunks, list_schedule, no_overlap
+from simtool.planners.schedule.placing import as_schedule, least_period, no_overlap
 from simtool.planners.schedule.progress import Progress, Watch, watched_solve
+from simtool.planners.schedule.retime import exact_times
+from simtool.planners.schedule.rules import fixed_chunks, follow, improve, list_schedule
 from simtool.planners.schedule.ticks import Ticks, make_ticks
 
-_RESOLUTION = 20_000  # ticks in the longest layer that can be meant: every operation whole, or cut most finely
+_RESOLUTION = 10_000  # ticks in the longest layer that can be meant: every operation whole, or cut most finely
+_SEARCHES = ("max_lp", "lb_tree_search")  # beside each other: the first finds, the second proves (measured)
 _ENDS = 0.1  # share of the limit for the second search, of the shortest ends at the period found
 
 
@@ -73,10 +76,12 @@ def plan_overlap(
     for problem in problems:
         check_layer(problem)
     plans: list[BatchesPlan] = []
+    known: list[tuple[LayerProblem, ModuloSchedule]] = []
     ticks = layer_ticks(problems)
     for problem in problems:
-        known = [(other, plan.schedule) for other, plan in zip(problems, plans, strict=False)]
-        plans.append(_plan(problem, ticks, known, limit, workers, wall_s, policy or FixedPolicy()))
+        plan, rounded = _plan(problem, ticks, known, limit, workers, wall_s, policy or FixedPolicy())
+        plans.append(plan)
+        known.append((problem, rounded))
     place = min(range(len(plans)), key=lambda n: plans[n].schedule.period_s)
     best, bound = plans[place], min(plan.certificate.bound for plan in plans)
     alone = [found.period_s for found in (no_overlap(problem) for problem in problems) if found]
@@ -120,21 +125,32 @@ def _plan(
     workers: int,
     wall_s: float,
     policy: FixedPolicy,
-) -> BatchesPlan:
+) -> tuple[BatchesPlan, ModuloSchedule]:
+    """The plan, and its schedule in ticks."""
     fixed = as_schedule(fixed_chunks(problem, ticks, policy.network, policy.device, policy.share), ticks)
-    listed = as_schedule(list_schedule(problem, ticks, policy.device), ticks)
-    carried = [embed(problem, other, schedule) for other, schedule in known if _on_ticks(schedule, ticks)]
-    starts = [found for found in (no_overlap(problem, ticks), fixed, listed, *carried) if found]
+    found, rule = list_schedule(problem, ticks, policy.device)
+    listed = as_schedule(found, ticks)
+    improved = [improve(problem, ticks, found, rule)[0]]
+    for other, schedule in known[-1:]:
+        rule = follow(problem, other, schedule, rule)
+        improved.append(improve(problem, ticks, least_period(problem, ticks, rule), rule)[0])
+    better = [as_schedule(one, ticks) for one in improved]
+    carried = [embed(problem, other, schedule) for other, schedule in known]
+    starts = [found for found in (no_overlap(problem, ticks), fixed, listed, *carried, *better) if found]
     first = min(starts, key=lambda found: found.period_s)
     high = round(first.period_s / ticks.seconds)
     watch = Watch(objective=float(high), bound=0.0)
     model = modulo_model(problem, ticks, 1, high)
     hint(model, problem, first, ticks)
-    solver, status = watched_solve(model.model, watch, limit, workers, wall_s)
+    solver, status = watched_solve(model.model, watch, limit, workers, wall_s, _SEARCHES)
     solved = status in ("OPTIMAL", "FEASIBLE")
-    best = read(model, problem, solver, ticks) if solved else first
-    best = _shorten_ends(problem, best, ticks, _ENDS * limit, workers, _ENDS * wall_s)
-    best = min((found for found in (best, no_overlap(problem)) if found), key=lambda found: found.period_s)
+    rounded = read(model, problem, solver, ticks) if solved else first
+    rounded = _shorten_ends(problem, rounded, ticks, _ENDS * limit, workers, _ENDS * wall_s)
+    fixed, listed, best = (
+        exact_times(problem, found, ticks) if found else None for found in (fixed, listed, rounded)
+    )
+    exact = [found for found in (no_overlap(problem), fixed, listed, best) if found]
+    best = min(exact, key=lambda found: found.period_s)
     bound = min(ticks.bound_s(watch.bound), best.period_s)
     certificate = Certificate(
         status="OPTIMAL" if status == "OPTIMAL" else "FEASIBLE",
@@ -146,7 +162,7 @@ def _plan(
         workers=workers,
         deterministic_limit=limit,
     )
-    return BatchesPlan(
+    plan = BatchesPlan(
         batches=problem.batches,
         schedule=best,
         fixed_s=fixed.period_s if fixed else float("inf"),
@@ -154,6 +170,7 @@ def _plan(
         certificate=certificate,
         progress=watch.history(ticks),
     )
+    return plan, rounded
 
 
 def _shorten_ends(
@@ -173,15 +190,6 @@ def _shorten_ends(
         return schedule
     shorter = read(found, problem, solver, ticks)
     return min((shorter, schedule), key=lambda one: one.span_s(problem))
-
-
-def _on_ticks(schedule: ModuloSchedule, ticks: Ticks) -> bool:
-    """Whether all starts are whole ticks (not where one exact duration follows another)."""
-    return all(_whole(at / ticks.seconds) for at in (schedule.period_s, *(p.start_s for p in schedule.placed)))
-
-
-def _whole(value: float) -> bool:
-    return abs(value - round(value)) < 1e-6
 
 
 def embed(problem: LayerProblem, other: LayerProblem, schedule: ModuloSchedule) -> ModuloSchedule | None:

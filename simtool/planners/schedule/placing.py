@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from simtool.planners.schedule.layer import FULL, LayerProblem, ModuloSchedule, Piece, PlacedPiece
 from simtool.planners.schedule.profile import Profile
 from simtool.planners.schedule.ticks import Ticks
 
-_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)  # what a mode's resources cost beside its end, tried one after the other
-_WORTH = (1.1, 1.5)  # an operation is cut where its pieces take no more than this times it whole; or all are
 _STEPS = 12  # bisections of the period
-Choose = Callable[[Piece], Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRule:
+    """How a list schedule decides.
+
+    cuts: by operation. shares: thousandths of `device` that an operation gets, 0 where any mode may be taken. weight:
+    what a mode's resources cost beside its end. leads: periods by which each nano-batch follows the first.
+    """
+
+    device: str
+    cuts: tuple[int, ...]
+    shares: tuple[int, ...]
+    weight: float
+    leads: tuple[float, ...]
+
+    def modes(self, operation: int, piece: Piece) -> Sequence[int]:
+        """Modes that may be taken: those nearest to the share from below, else all."""
+        if not self.shares[operation]:
+            return range(len(piece.modes))
+        used = [mode.used(self.device) for mode in piece.modes]
+        most = max((amount for amount in used if amount <= self.shares[operation]), default=None)
+        return range(len(used)) if most is None else [place for place, amount in enumerate(used) if amount == most]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,75 +87,20 @@ def topological(problem: LayerProblem) -> list[int]:
     return order
 
 
-def fixed_chunks(problem: LayerProblem, ticks: Ticks, network: Sequence[str], device: str, share: int) -> Found:
-    """Every operation cut as finely as it can be; what uses the network gets `share` of the device, the rest the rest.
+def least_period(problem: LayerProblem, ticks: Ticks, rule: ListRule, below: int = 0) -> Found:
+    """Bisect the period at which the list can be placed. It need not be monotone: the best that worked counts.
 
-    The common policy of two-batch overlap with a fixed number of communication SMs, no search in it.
+    below: gives up where the list cannot be placed in one tick less than this, if above 0.
     """
-
-    def choose(piece: Piece) -> Sequence[int]:
-        sends = any(mode.used(name) for mode in piece.modes for name in network)
-        most = share if sends else FULL - share
-        able = [place for place, mode in enumerate(piece.modes) if mode.used(device) <= most]
-        able = able or list(range(len(piece.modes)))
-        return [min(able, key=lambda place: piece.modes[place].seconds)]
-
-    cuts = [finest_cut(operation.cuts) for operation in problem.operations]
-    return least_period(problem, ticks, cuts, choose, 0.0)
-
-
-def list_schedule(problem: LayerProblem, ticks: Ticks, device: str) -> Found:
-    """The best of list schedules by earliest end: several prices of resources, shares of the device, rules of cutting."""
-    best: Found = None
-    shares = {mode.used(device) for piece in problem.pieces() for mode in piece.modes} - {0, FULL}
-    rules: list[tuple[Choose, float]] = [(_any_mode, weight) for weight in _WEIGHTS]
-    rules += [(partial(_side_by_side, device, share, whole), 0.0) for share in sorted(shares) for whole in (False, True)]
-    for cuts in sorted({tuple(_cuts(problem, worth)) for worth in (*_WORTH, float("inf"))}):
-        for choose, weight in rules:
-            found = least_period(problem, ticks, cuts, choose, weight)
-            if found and (best is None or found[0] < best[0]):
-                best = found
-    return best
-
-
-def _any_mode(piece: Piece) -> Sequence[int]:
-    return range(len(piece.modes))
-
-
-def _side_by_side(device: str, share: int, whole: bool, piece: Piece) -> Sequence[int]:
-    """What loses less speed than share takes `share` of the device, the rest takes the rest, or all (whole: either)."""
-    fastest = piece.modes[piece.fastest]
-    used = [mode.used(device) for mode in piece.modes]
-    yielding = [
-        place
-        for place, mode in enumerate(piece.modes)
-        if used[place] == share and mode.seconds * share < 0.95 * fastest.seconds * fastest.used(device)
-    ]
-    if yielding:
-        return yielding
-    beside = [place for place in range(len(used)) if used[place] == FULL - share]
-    return [*beside, piece.fastest] if whole or not beside else beside
-
-
-def _cuts(problem: LayerProblem, worth: float) -> list[int]:
-    cuts = []
-    for operation in problem.operations:
-        whole, fine = whole_cut(operation.cuts), finest_cut(operation.cuts)
-        seconds = [sum(piece.modes[piece.fastest].seconds for piece in cut) for cut in operation.cuts]
-        cuts.append(fine if whole is None or seconds[fine] <= worth * seconds[whole] else whole)
-    return cuts
-
-
-def least_period(problem: LayerProblem, ticks: Ticks, cuts: Sequence[int], choose: Choose, weight: float) -> Found:
-    """Bisect the period at which the list can be placed. It need not be monotone: the best that worked counts."""
-    order = topological(problem)
-    pieces = [piece for op, cut in zip(problem.operations, cuts, strict=True) for piece in op.cuts[cut]]
-    seconds = [min(piece.modes[mode].seconds for mode in choose(piece)) for piece in pieces]
-    high = sum(ticks.up(value) for value in seconds)
-    low, best = high // max(2 * problem.batches, 2), _place(problem, ticks, cuts, choose, weight, order, high)
-    for _ in range(_STEPS):
+    shortest, longest = _together(problem, ticks, rule)
+    high = below - 1 if below else shortest
+    low, best = high // (4 if below else 2 * problem.batches), place_list(problem, ticks, rule, high)
+    if best is None and not below:
+        low, high = high, longest
+        best = place_list(problem, ticks, rule, high)
+    for _ in range(_STEPS if best or not below else 0):
         middle = (low + high) // 2
-        found = _place(problem, ticks, cuts, choose, weight, order, middle)
+        found = place_list(problem, ticks, rule, middle)
         if found:
             best, high = found, middle
         else:
@@ -144,35 +108,38 @@ def least_period(problem: LayerProblem, ticks: Ticks, cuts: Sequence[int], choos
     return best
 
 
-def _place(
-    problem: LayerProblem,
-    ticks: Ticks,
-    cuts: Sequence[int],
-    choose: Choose,
-    weight: float,
-    order: Sequence[int],
-    period: int,
-) -> Found:
-    """Pieces by the time at which they would start if nano-batches followed each other at even distances."""
+def _together(problem: LayerProblem, ticks: Ticks, rule: ListRule) -> tuple[int, int]:
+    """Ticks of all pieces one after another, all in their fastest mode and all in their slowest."""
+    ranges = [
+        [ticks.up(piece.modes[mode].seconds) for mode in rule.modes(place, piece)]
+        for place, operation in enumerate(problem.operations)
+        for piece in operation.cuts[rule.cuts[place]]
+    ]
+    return sum(map(min, ranges)), sum(map(max, ranges))
+
+
+def place_list(problem: LayerProblem, ticks: Ticks, rule: ListRule, period: int) -> Found:
+    """Pieces by the time at which they would start on the longest way; each in the mode that ends first."""
+    order = topological(problem)
     profile = Profile(period)
     ends: dict[tuple[int, int], int] = {}
     first: dict[int, int] = {}
     placed: list[tuple[Slot, int, int]] = []
     before = {place: [b for b, a in problem.precedences if a == place] for place in order}
-    for slot in _slots(problem, cuts, order, period * ticks.seconds):
+    for slot in _slots(problem, rule, order, period * ticks.seconds):
         piece = problem.operations[slot.operation].cuts[slot.cut][slot.piece]
         ready = max(
             (ends[b, batch] for b in before[slot.operation] for batch in piece.batches),
-            default=max(first.get(batch, batch * period // problem.batches) for batch in piece.batches),
+            default=max(first.get(batch, int(rule.leads[batch] * period)) for batch in piece.batches),
         )
         if slot.operation == 0 and 0 in piece.batches:
             ready = 0
         options = []
-        for place in choose(piece):
+        for place in rule.modes(slot.operation, piece):
             mode = piece.modes[place]
             begin = profile.earliest(ready, ticks.up(mode.seconds), dict(mode.uses))
             if begin is not None:
-                cost = weight * ticks.up(mode.seconds) * max((amount for _, amount in mode.uses), default=0) / FULL
+                cost = rule.weight * ticks.up(mode.seconds) * max((amount for _, amount in mode.uses), default=0) / FULL
                 options.append((begin + ticks.up(mode.seconds) + cost, place, begin))
         if not options:
             return None
@@ -189,20 +156,20 @@ def _place(
     return period, placed
 
 
-def _slots(problem: LayerProblem, cuts: Sequence[int], order: Sequence[int], period_s: float) -> list[Slot]:
+def _slots(problem: LayerProblem, rule: ListRule, order: Sequence[int], period_s: float) -> list[Slot]:
     """Pieces in an order that precedences allow: by position on the longest way, later nano-batches later."""
     head = [0.0] * len(problem.operations)
     slots = []
     for place in order:
-        cut = problem.operations[place].cuts[cuts[place]]
+        cut = problem.operations[place].cuts[rule.cuts[place]]
         own = max(piece.modes[piece.fastest].seconds for piece in cut)
         for b, a in problem.precedences:
             if b == place:
                 head[a] = max(head[a], head[place] + own)
     for position, place in enumerate(order):
-        for index, piece in enumerate(problem.operations[place].cuts[cuts[place]]):
-            key = head[place] + max(piece.batches) * period_s / problem.batches
-            slots.append((key, position, Slot(key=key, operation=place, cut=cuts[place], piece=index)))
+        for index, piece in enumerate(problem.operations[place].cuts[rule.cuts[place]]):
+            key = head[place] + max(rule.leads[batch] for batch in piece.batches) * period_s
+            slots.append((key, position, Slot(key=key, operation=place, cut=rule.cuts[place], piece=index)))
     return _feasible([slot for *_, slot in sorted(slots, key=lambda row: row[:2])], problem)
 
 

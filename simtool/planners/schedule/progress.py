@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +62,13 @@ class Watch:
         self.rows.append((self.seconds, self.objective, self.bound))
 
 
-def watched_solve(model: Any, watch: Watch, limit: float, workers: int, wall_s: float = 0.0) -> tuple[Any, str]:
-    """Solve with a fixed seed and `workers` that take turns, so that a deterministic limit repeats exactly.
+def watched_solve(
+    model: Any, watch: Watch, limit: float, workers: int, wall_s: float = 0.0, searches: Sequence[str] = ()
+) -> tuple[Any, str]:
+    """Solve with a fixed seed and a deterministic limit; one worker repeats exactly, several need not.
 
-    wall_s: ends the search earlier, where it is above 0; then a run need not repeat. Returns the solver and its status.
+    wall_s: ends the search earlier, where it is above 0; then no run need repeat. searches: CP-SAT's names of what
+    several workers do (none: its own choice, by turns, which repeats). Returns the solver and its status.
     """
     from ortools.sat.python import cp_model
 
@@ -74,7 +78,10 @@ def watched_solve(model: Any, watch: Watch, limit: float, workers: int, wall_s: 
 
     solver = fixed_solver(limit)
     solver.parameters.num_workers = workers
-    solver.parameters.interleave_search = workers > 1
+    if searches and workers > 1:
+        solver.parameters.subsolvers.extend(searches[:workers])
+    else:
+        solver.parameters.interleave_search = workers > 1
     if wall_s > 0:
         solver.parameters.max_time_in_seconds = wall_s
     solver.best_bound_callback = watch.proven

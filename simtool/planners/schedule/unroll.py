@@ -12,6 +12,7 @@ from simtool.simulator.tasks.graph import TaskGraph
 from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.task import Resource, Task
 
+Span = tuple[float, float, int]  # planned start and end, task
 _LAYERS = 24  # of which the second half gives the simulated period
 
 
@@ -31,9 +32,8 @@ def unrolled(problem: LayerProblem, schedule: ModuloSchedule, layers: int, held:
     streams: list[tuple[float, int]] = []  # (planned end of the last task, its index)
     tasks: list[Task] = []
     served: dict[tuple[int, int, int], int] = {}  # (layer, operation, nano-batch) → task
-    last: dict[str, list[tuple[float, int]]] = {}  # resource → (planned end, task) of what may still matter
+    last: dict[str, list[Span]] = {}  # by resource: what has not ended or must be waited for
     waits = _before(problem)
-    ends: list[float] = []
     for start, layer, index in rows:
         placed = schedule.placed[index]
         piece = schedule.piece(problem, placed)
@@ -42,9 +42,8 @@ def unrolled(problem: LayerProblem, schedule: ModuloSchedule, layers: int, held:
         if placed.operation == 0 and layer:
             after |= {served[layer - 1, op, b] for op in range(len(problem.operations)) for b in piece.batches}
         for name, _ in mode.uses:
-            ended = [(end, task) for end, task in last.get(name, []) if end <= start + close]
-            after |= {task for _, task in ended}
-            last[name] = [row for row in last.get(name, []) if row not in ended]
+            last[name] = _not_implied(last.get(name, []), start + close, close)
+            after |= {task for _, end, task in last[name] if end <= start + close}
         stream = _stream(streams, start + close, after)
         streams[stream] = (start + mode.seconds, len(tasks))
         tasks.append(
@@ -59,11 +58,16 @@ def unrolled(problem: LayerProblem, schedule: ModuloSchedule, layers: int, held:
             )
         )
         for name, _ in mode.uses:
-            last.setdefault(name, []).append((start + mode.seconds, len(tasks) - 1))
+            last[name].append((start, start + mode.seconds, len(tasks) - 1))
         served |= {(layer, placed.operation, batch): len(tasks) - 1 for batch in piece.batches}
-        ends.append(start + mode.seconds)
     resources = tuple(Resource(name=name, rate=float(FULL)) for name in problem.resources)
     return TaskGraph(resources=resources, tasks=tuple(tasks))
+
+
+def _not_implied(spans: list[Span], now: float, close: float) -> list[Span]:
+    """Without tasks that another one, ended by now, was planned to follow: to wait for that one is enough."""
+    latest = max((start for start, end, _ in spans if end <= now), default=-1.0)
+    return [span for span in spans if span[1] > latest + close]
 
 
 def _before(problem: LayerProblem) -> list[list[int]]:
