@@ -26,7 +26,7 @@ from simtool.plan import Parallel
 from simtool.planners.schedule.curves import LINEAR, SATURATING, Part, Price, make_layer
 from simtool.planners.schedule.layer import LayerProblem
 from simtool.planners.schedule.overlap import OverlapPlan, plan_overlap
-from simtool.planners.schedule.progress import Progress
+from simtool.planners.schedule.progress import Effort, Progress
 from simtool.planners.schedule.unroll import simulated_period_s
 from simtool.planners.schedule.verify import check_modulo_schedule
 from simtool.simulator.priced_cluster import priced_cluster
@@ -65,7 +65,9 @@ class Case:
     @property
     def name(self) -> str:
         p = self.parallel
-        degrees = "".join(f" {name}{n}" for name, n in (("tp", p.tp), ("pp", p.pp), ("dp", p.dp), ("ep", p.ep)) if n > 1)
+        degrees = "".join(
+            f" {name}{n}" for name, n in (("tp", p.tp), ("pp", p.pp), ("dp", p.dp), ("ep", p.ep)) if n > 1
+        )
         batch = [f"d{self.decodes}x{self.kv}"] * (self.decodes > 0) + [f"p{self.prefill}"] * (self.prefill > 0)
         return f"{self.model} {self.devices}{degrees} {'+'.join(batch)}"
 
@@ -90,7 +92,10 @@ CASES = (
     Case(model=DEEPSEEK, devices="4x8xh100", parallel=ep(32), prefill=4096),
     Case(model=DEEPSEEK, devices="8x8xh100", parallel=ep(64), decodes=128, kv=2048),
     Case(model=DEEPSEEK, devices="8x8xh100", parallel=ep(64), prefill=4096),
-    *(Case(model=LLAMA, devices="8xh100", parallel=Parallel(tp=4, pp=2), **batch) for batch in ({"decodes": 256}, {"prefill": 4096})),
+    *(
+        Case(model=LLAMA, devices="8xh100", parallel=Parallel(tp=4, pp=2), **batch)
+        for batch in ({"decodes": 256}, {"prefill": 4096})
+    ),
     Case(model=LLAMA, devices="8xa100-80g", parallel=Parallel(tp=2, pp=4), prefill=4096),
     Case(model="llama-3.1-405b", devices="2x8xh100", parallel=Parallel(tp=8, pp=2), decodes=256),
 )
@@ -117,9 +122,7 @@ def price_of(case: Case) -> tuple[Price, list[tuple[int, int]]]:
     arch = load_architecture(case.model)
     arch = replace(arch, layers=arch.layers[-1:] * case.parallel.pp)
     hardware = next(iter(priced_cluster(parse_cluster(case.devices), "vllm")[0].values()))
-    shard = make_shard(
-        arch, case.parallel, 0, devices_per_node=hardware.devices_per_node, moe_dispatch="all_to_all"
-    )
+    shard = make_shard(arch, case.parallel, 0, devices_per_node=hardware.devices_per_node, moe_dispatch="all_to_all")
     names = {operator.name for operator in operators(shard, case, 1.0)}
     present = [part for part, (members, _) in PARTS.items() if names & set(members)]
     if "mlp_reduce" in present and "down" not in names:
@@ -155,7 +158,7 @@ def _part(name: str, members: Sequence[Operator], hardware: StageHardware) -> Pa
 def solved(case: Case, batches: Sequence[int], seconds: float) -> tuple[list[LayerProblem], OverlapPlan]:
     price, order = price_of(case)
     problems = [make_layer(price, order, CURVES, batches=[1 / n] * n) for n in batches]
-    answer = plan_overlap(problems, limit=10 * seconds, wall_s=seconds)
+    answer = plan_overlap(problems, Effort(limit=100 * seconds, workers=2, wall_s=seconds))
     for problem, plan in zip(problems, answer.plans, strict=True):
         check_modulo_schedule(problem, plan.schedule)
         baselines = (answer.none_s, plan.listed_s, plan.fixed_s)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from simtool.planners.certificate import DETERMINISTIC_LIMIT, Certificate
+from simtool.planners.certificate import Certificate
 from simtool.planners.schedule.dag import DagProblem, check_dag, earliest, remaining
 from simtool.planners.schedule.heft import Placed, heft, makespan
-from simtool.planners.schedule.progress import Progress, Watch, watched_solve
+from simtool.planners.schedule.progress import Effort, Progress, Watch, watched_solve
 from simtool.planners.schedule.ticks import Ticks, make_ticks
 
 _RESOLUTION = 100_000  # ticks in the baseline's makespan
@@ -25,20 +25,18 @@ class DagSchedule:
     progress: tuple[Progress, ...]
 
 
-def schedule_dag(
-    problem: DagProblem, *, limit: float = DETERMINISTIC_LIMIT, workers: int = 1, wall_s: float = 0.0
-) -> DagSchedule:
-    """The least makespan found within `limit` deterministic seconds, never above HEFT's. InputError: no DAG.
+def schedule_dag(problem: DagProblem, effort: Effort | None = None) -> DagSchedule:
+    """The least makespan found, never above HEFT's. InputError: no DAG.
 
     The bound holds for the true durations: ticks are rounded up, and what that can add is taken off.
     """
-    order = check_dag(problem)
+    order, effort = check_dag(problem), effort or Effort()
     baseline = heft(problem)
     ticks = _ticks(problem, baseline)
     least = max((min(row) for row in remaining(problem, order)), default=0.0)
     model, start, chosen = _model(problem, order, baseline, ticks)
     watch = Watch(objective=float(ticks.up(baseline.makespan_s)), bound=least / ticks.seconds)
-    solver, status = watched_solve(model, watch, limit, workers, wall_s)
+    solver, status = watched_solve(model, watch, effort)
     best = baseline
     if status in ("OPTIMAL", "FEASIBLE"):
         processor = [next(p for p, x in row.items() if solver.value(x)) for row in chosen]
@@ -52,8 +50,8 @@ def schedule_dag(
         gap=(best.makespan_s - bound) / best.makespan_s if best.makespan_s > 0 else 0.0,
         seconds=watch.seconds,
         scope=_SCOPE,
-        workers=workers,
-        deterministic_limit=limit,
+        workers=effort.workers,
+        deterministic_limit=effort.limit,
     )
     progress = watch.history(ticks)
     return DagSchedule(best=best, baseline=baseline, certificate=certificate, progress=progress)
@@ -122,8 +120,8 @@ def _ends(
     """What must pass before and after each task, by processor: implied, but the solver's relaxation does not see it."""
     heads, tails = earliest(problem, order), remaining(problem, order)
     for task, row in enumerate(chosen):
-        model.add(start[task] >= sum(int(heads[task][p] / ticks.seconds) * x for p, x in row.items()))
-        least = {p: int(tails[task][p] / ticks.seconds) for p in row}
+        model.add(start[task] >= sum(ticks.down(heads[task][p]) * x for p, x in row.items()))
+        least = {p: ticks.down(tails[task][p]) for p in row}
         model.add(end >= start[task] + sum(least[p] * x for p, x in row.items()))
         for p, x in row.items():
             model.add(end >= start[task] + ticks.up(problem.durations[task][p])).only_enforce_if(x)

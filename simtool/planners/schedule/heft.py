@@ -1,4 +1,4 @@
-"""HEFT: heterogeneous earliest finish time, by insertion (Topcuoglu, Hariri, Wu, IEEE TPDS 13(3), 2002, section 4.1)."""
+"""HEFT: heterogeneous earliest finish time, by insertion. Topcuoglu, Hariri, Wu, IEEE TPDS 13(3), 2002, section 4.1."""
 
 from __future__ import annotations
 

@@ -53,8 +53,9 @@ class Operation:
 class LayerProblem:
     """Operations in order; precedences: (before, after) for the same nano-batch of the same layer.
 
-    A nano-batch's layer begins with operation 0, and its next layer begins when all its operations have ended. A piece
-    of several nano-batches waits for them all. Pieces are not interrupted. Every resource has FULL thousandths.
+    A nano-batch's layer begins with operation 0, and its next layer begins when all its operations have ended; all
+    nano-batches begin a layer within one period. A piece of several nano-batches waits for them all. Pieces are not
+    interrupted. Every resource has FULL thousandths.
     """
 
     operations: tuple[Operation, ...]
@@ -82,7 +83,7 @@ def check_layer(problem: LayerProblem) -> None:
         for cut in operation.cuts:
             served = [batch for piece in cut for batch in piece.batches]
             if sorted(served) != list(range(problem.batches)):
-                raise InputError(served, f"a cut of {operation.name} serves each of {problem.batches} nano-batches once")
+                raise InputError(served, f"a cut of {operation.name} serves {problem.batches} nano-batches once each")
     for piece in problem.pieces():
         if not piece.modes:
             raise InputError(piece.batches, "a piece needs a mode")

@@ -1,13 +1,13 @@
 """CP-SAT model of one period of a repeating layer.
 
-Operation 0 of nano-batch 0 begins at 0, that of the others within the period, and a nano-batch's layer takes at most a
-period (its next one follows). So every piece lies in [0, 2 periods), and two copies of it, a period apart, show every
+Operation 0 of every nano-batch begins within the period, and a nano-batch's layer takes at most a period (its next one
+follows). So every piece lies in [0, 2 periods), and two copies of it, a period apart, show every
 conflict of the repeating schedule: all variables are linear in the period.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -81,11 +81,12 @@ def _order(found: ModuloModel, problem: LayerProblem) -> None:
     for batch in range(problem.batches):
         for before, after in problem.precedences:
             model.add(found.start[after, batch] >= found.end[before, batch])
-        model.add(found.start[0, batch] <= (found.period - 1 if batch else 0))
+        model.add(found.start[0, batch] <= found.period - 1)
         for place in range(len(problem.operations)):
             model.add(found.start[place, batch] >= found.start[0, batch])
             model.add(found.end[place, batch] <= found.start[0, batch] + found.period)
     if interchangeable(problem):
+        model.add(found.start[0, 0] == 0)
         for batch in range(problem.batches - 1):
             model.add(found.start[0, batch] <= found.start[0, batch + 1])
 
@@ -97,6 +98,28 @@ def interchangeable(problem: LayerProblem) -> bool:
         for operation in problem.operations
         for cut in operation.cuts
     )
+
+
+def canonical(problem: LayerProblem, schedule: ModuloSchedule) -> ModuloSchedule:
+    """The same schedule with its first operation 0 at time 0, and nano-batches that may swap names in order."""
+    first = {
+        batch: placed.start_s
+        for placed in schedule.placed
+        if placed.operation == 0
+        for batch in schedule.piece(problem, placed).batches
+    }
+    order = sorted(first, key=lambda batch: (first[batch], batch))
+    rank = {batch: place for place, batch in enumerate(order)} if interchangeable(problem) else {}
+    whole = {p.operation for p in schedule.placed if len(problem.operations[p.operation].cuts[p.cut]) == 1}
+    placed = [
+        replace(
+            p,
+            start_s=p.start_s - min(first.values()),
+            piece=rank.get(p.piece, p.piece) if p.operation not in whole else p.piece,
+        )
+        for p in schedule.placed
+    ]
+    return replace(schedule, placed=tuple(placed))
 
 
 def _resources(found: ModuloModel, problem: LayerProblem, ticks: Ticks) -> None:

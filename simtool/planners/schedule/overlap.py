@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from simtool.errors import InputError
-from simtool.planners.certificate import DETERMINISTIC_LIMIT, Certificate
+from simtool.planners.certificate import Certificate
 from simtool.planners.schedule.curves import DEVICE
 from simtool.planners.schedule.layer import LayerProblem, ModuloSchedule, check_layer
-from simtool.planners.schedule.modulo_model import hint, modulo_model, read
+from simtool.planners.schedule.modulo_model import canonical, hint, modulo_model, read
 from simtool.planners.schedule.placing import as_schedule, least_period, no_overlap
-from simtool.planners.schedule.progress import Progress, Watch, watched_solve
+from simtool.planners.schedule.progress import Effort, Progress, Watch, watched_solve
 from simtool.planners.schedule.retime import exact_times
 from simtool.planners.schedule.rules import fixed_chunks, follow, improve, list_schedule
-from simtool.planners.schedule.ticks import Ticks, make_ticks
+from simtool.planners.schedule.ticks import Ticks
 
 _RESOLUTION = 10_000  # ticks in the longest layer that can be meant: every operation whole, or cut most finely
-_SEARCHES = ("max_lp", "lb_tree_search")  # beside each other: the first finds, the second proves (measured)
+_PROVE = ("max_lp", "lb_tree_search")
+# (share of the limit, CP-SAT's searches beside each other): a first bound, then better schedules, then the proof.
+# Chosen on layers of benchmarks/planning/overlap_plans.py; CP-SAT's own choice for two workers left twice the gap.
+_PHASES = ((0.05, _PROVE), (0.25, ("quick_restart",)), (0.7, _PROVE))
+_MOVES, _MOST_MOVES = 50, 1000  # of the local search, a deterministic second of the limit and in all (a few seconds)
 _ENDS = 0.1  # share of the limit for the second search, of the shortest ends at the period found
 
 
@@ -32,7 +37,7 @@ class FixedPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchesPlan:
-    """The best schedule found for one number of nano-batches. fixed_s, listed_s: periods of the baselines, inf: none."""
+    """The best schedule for one number of nano-batches. fixed_s, listed_s: periods of the baselines, inf: none."""
 
     batches: int
     schedule: ModuloSchedule
@@ -59,17 +64,11 @@ class OverlapPlan:
 
 
 def plan_overlap(
-    problems: Sequence[LayerProblem],
-    *,
-    limit: float = DETERMINISTIC_LIMIT,
-    workers: int = 2,
-    wall_s: float = 0.0,
-    policy: FixedPolicy | None = None,
+    problems: Sequence[LayerProblem], effort: Effort | None = None, policy: FixedPolicy | None = None
 ) -> OverlapPlan:
     """Solve each problem (numbers of nano-batches, rising) from its list schedules and the solution of the one before.
 
-    limit: deterministic seconds a problem; wall_s: seconds a problem, where above 0 (then a run need not repeat).
-    Never worse than the baselines of any of them. InputError for problems that are none.
+    effort: for each problem. Never worse than the baselines of any of them. InputError for problems that are none.
     """
     if not problems or [p.batches for p in problems] != sorted({p.batches for p in problems}):
         raise InputError([p.batches for p in problems], "give problems with rising numbers of nano-batches")
@@ -79,12 +78,11 @@ def plan_overlap(
     known: list[tuple[LayerProblem, ModuloSchedule]] = []
     ticks = layer_ticks(problems)
     for problem in problems:
-        plan, rounded = _plan(problem, ticks, known, limit, workers, wall_s, policy or FixedPolicy())
+        plan, rounded = _plan(problem, ticks, known, effort or Effort(), policy or FixedPolicy())
         plans.append(plan)
         known.append((problem, rounded))
     place = min(range(len(plans)), key=lambda n: plans[n].schedule.period_s)
     best, bound = plans[place], min(plan.certificate.bound for plan in plans)
-    alone = [found.period_s for found in (no_overlap(problem) for problem in problems) if found]
     certificate = replace(
         best.certificate,
         status="OPTIMAL" if all(plan.certificate.status == "OPTIMAL" for plan in plans) else "FEASIBLE",
@@ -96,7 +94,7 @@ def plan_overlap(
     return OverlapPlan(
         place=place,
         schedule=best.schedule,
-        none_s=min(alone, default=float("inf")),
+        none_s=min(no_overlap(problem).period_s for problem in problems),
         overlaps=runs_together(problems[place], best.schedule),
         plans=tuple(plans),
         certificate=certificate,
@@ -104,7 +102,11 @@ def plan_overlap(
 
 
 def layer_ticks(problems: Sequence[LayerProblem]) -> Ticks:
-    """Ticks that suit all problems: every piece of the finest cuts, and the period's end, are rounded on some cycle."""
+    """Ticks that suit all problems.
+
+    On a circuit of pieces that follow each other, all of the finest cuts at most, each is rounded by less than a tick,
+    and the period by less than one more (whole durations may still have a broken best period).
+    """
     longest = max(
         sum(
             max(sum(piece.modes[piece.fastest].seconds for piece in cut) for cut in operation.cuts)
@@ -113,42 +115,22 @@ def layer_ticks(problems: Sequence[LayerProblem]) -> Ticks:
         for problem in problems
     )
     most = max(sum(max(len(cut) for cut in operation.cuts) for operation in problem.operations) for problem in problems)
-    seconds = [mode.seconds for problem in problems for piece in problem.pieces() for mode in piece.modes]
-    return make_ticks(seconds, longest, _RESOLUTION, most + 1)
+    return Ticks(seconds=longest / _RESOLUTION, slack=most + 1)
 
 
 def _plan(
     problem: LayerProblem,
     ticks: Ticks,
     known: Sequence[tuple[LayerProblem, ModuloSchedule]],
-    limit: float,
-    workers: int,
-    wall_s: float,
+    effort: Effort,
     policy: FixedPolicy,
 ) -> tuple[BatchesPlan, ModuloSchedule]:
     """The plan, and its schedule in ticks."""
-    fixed = as_schedule(fixed_chunks(problem, ticks, policy.network, policy.device, policy.share), ticks)
-    found, rule = list_schedule(problem, ticks, policy.device)
-    listed = as_schedule(found, ticks)
-    improved = [improve(problem, ticks, found, rule)[0]]
-    for other, schedule in known[-1:]:
-        rule = follow(problem, other, schedule, rule)
-        improved.append(improve(problem, ticks, least_period(problem, ticks, rule), rule)[0])
-    better = [as_schedule(one, ticks) for one in improved]
-    carried = [embed(problem, other, schedule) for other, schedule in known]
-    starts = [found for found in (no_overlap(problem, ticks), fixed, listed, *carried, *better) if found]
-    first = min(starts, key=lambda found: found.period_s)
-    high = round(first.period_s / ticks.seconds)
-    watch = Watch(objective=float(high), bound=0.0)
-    model = modulo_model(problem, ticks, 1, high)
-    hint(model, problem, first, ticks)
-    solver, status = watched_solve(model.model, watch, limit, workers, wall_s, _SEARCHES)
-    solved = status in ("OPTIMAL", "FEASIBLE")
-    rounded = read(model, problem, solver, ticks) if solved else first
-    rounded = _shorten_ends(problem, rounded, ticks, _ENDS * limit, workers, _ENDS * wall_s)
-    fixed, listed, best = (
-        exact_times(problem, found, ticks) if found else None for found in (fixed, listed, rounded)
-    )
+    fixed, listed, first = _starts(problem, ticks, known, min(_MOST_MOVES, round(_MOVES * effort.limit)), policy)
+    watch = Watch(objective=round(first.period_s / ticks.seconds), bound=0.0)
+    status, rounded = _search(problem, first, ticks, watch, effort)
+    rounded = _shorten_ends(problem, rounded, ticks, effort.part(_ENDS))
+    fixed, listed, best = (exact_times(problem, found, ticks) if found else None for found in (fixed, listed, rounded))
     exact = [found for found in (no_overlap(problem), fixed, listed, best) if found]
     best = min(exact, key=lambda found: found.period_s)
     bound = min(ticks.bound_s(watch.bound), best.period_s)
@@ -159,8 +141,8 @@ def _plan(
         gap=(best.period_s - bound) / best.period_s,
         seconds=watch.seconds,
         scope="period of all schedules that repeat every layer, of the modes and cuts given",
-        workers=workers,
-        deterministic_limit=limit,
+        workers=effort.workers,
+        deterministic_limit=effort.limit,
     )
     plan = BatchesPlan(
         batches=problem.batches,
@@ -173,9 +155,50 @@ def _plan(
     return plan, rounded
 
 
-def _shorten_ends(
-    problem: LayerProblem, schedule: ModuloSchedule, ticks: Ticks, limit: float, workers: int, wall_s: float
-) -> ModuloSchedule:
+def _starts(
+    problem: LayerProblem,
+    ticks: Ticks,
+    known: Sequence[tuple[LayerProblem, ModuloSchedule]],
+    moves: int,
+    policy: FixedPolicy,
+) -> tuple[ModuloSchedule | None, ModuloSchedule | None, ModuloSchedule]:
+    """(fixed chunks, list schedule, best of these and of what follows from fewer nano-batches), all in ticks."""
+    fixed = as_schedule(fixed_chunks(problem, ticks, policy.network, policy.device, policy.share), ticks)
+    found, rule = list_schedule(problem, ticks, policy.device)
+    listed = as_schedule(found, ticks)
+    improved = [improve(problem, ticks, found, rule, moves)[0]]
+    for other, schedule in known[-1:]:
+        rule = follow(problem, other, schedule, rule)
+        improved.append(improve(problem, ticks, least_period(problem, ticks, rule), rule, moves)[0])
+    better = [as_schedule(one, ticks) for one in improved]
+    carried = [embed(problem, other, schedule) for other, schedule in known]
+    starts = [found for found in (no_overlap(problem, ticks), fixed, listed, *carried, *better) if found]
+    first = min(starts, key=lambda found: found.period_s)
+    return fixed, listed, first
+
+
+def _search(
+    problem: LayerProblem,
+    schedule: ModuloSchedule,
+    ticks: Ticks,
+    watch: Watch,
+    effort: Effort,
+) -> tuple[str, ModuloSchedule]:
+    """(status, schedule in ticks of the least period found), from a schedule in ticks."""
+    status = ""
+    for share, searches in _PHASES:
+        high = round(schedule.period_s / ticks.seconds)
+        found = modulo_model(problem, ticks, max(1, math.ceil(watch.bound)), high)
+        hint(found, problem, canonical(problem, schedule), ticks)
+        solver, status = watched_solve(found.model, watch, effort.part(share), searches)
+        if status in ("OPTIMAL", "FEASIBLE"):
+            schedule = read(found, problem, solver, ticks)
+        if status == "OPTIMAL":
+            break
+    return status, schedule
+
+
+def _shorten_ends(problem: LayerProblem, schedule: ModuloSchedule, ticks: Ticks, effort: Effort) -> ModuloSchedule:
     """At the same period, the layer that ends soonest: what the first and the last layer add to the others' periods."""
     period = round(schedule.period_s / ticks.seconds)
     found = modulo_model(problem, ticks, period, period)
@@ -183,9 +206,9 @@ def _shorten_ends(
     for end in found.end.values():
         found.model.add(end <= span)
     found.model.minimize(span)
-    hint(found, problem, schedule, ticks)
+    hint(found, problem, canonical(problem, schedule), ticks)
     watch = Watch(objective=2.0 * period, bound=0.0)
-    solver, status = watched_solve(found.model, watch, limit, workers, wall_s)
+    solver, status = watched_solve(found.model, watch, effort)
     if status not in ("OPTIMAL", "FEASIBLE"):
         return schedule
     shorter = read(found, problem, solver, ticks)

@@ -16,22 +16,25 @@ _STEPS = 12  # bisections of the period
 class ListRule:
     """How a list schedule decides.
 
-    cuts: by operation. shares: thousandths of `device` that an operation gets, 0 where any mode may be taken. weight:
-    what a mode's resources cost beside its end. leads: periods by which each nano-batch follows the first.
+    cuts: by operation. shares[operation][first nano-batch]: thousandths of `device` that a piece gets, 0 where any mode
+    may be taken. weight: what a mode's resources cost beside its end. leads: periods by which each nano-batch follows
+    the first. early[operation][first nano-batch]: periods by which a piece comes earlier in the list.
     """
 
     device: str
     cuts: tuple[int, ...]
-    shares: tuple[int, ...]
+    shares: tuple[tuple[int, ...], ...]
     weight: float
     leads: tuple[float, ...]
+    early: tuple[tuple[float, ...], ...]
 
     def modes(self, operation: int, piece: Piece) -> Sequence[int]:
         """Modes that may be taken: those nearest to the share from below, else all."""
-        if not self.shares[operation]:
+        share = self.shares[operation][piece.batches[0]]
+        if not share:
             return range(len(piece.modes))
         used = [mode.used(self.device) for mode in piece.modes]
-        most = max((amount for amount in used if amount <= self.shares[operation]), default=None)
+        most = max((amount for amount in used if amount <= share), default=None)
         return range(len(used)) if most is None else [place for place, amount in enumerate(used) if amount == most]
 
 
@@ -48,21 +51,17 @@ class Slot:
 Found = tuple[int, list[tuple[Slot, int, int]]] | None  # period, (slot, mode, start) in ticks
 
 
-def no_overlap(problem: LayerProblem, ticks: Ticks | None = None) -> ModuloSchedule | None:
-    """One whole piece after another, each as fast as it can; None where an operation cannot stay whole.
-
-    ticks: durations rounded up to them.
-    """
+def no_overlap(problem: LayerProblem, ticks: Ticks | None = None) -> ModuloSchedule:
+    """One piece after another, as whole as can be, each as fast as it can. ticks: durations rounded up to them."""
     at, placed = 0.0, []
     for place in topological(problem):
-        operation = problem.operations[place]
-        cut = whole_cut(operation.cuts)
-        if cut is None:
-            return None
-        mode = operation.cuts[cut][0].fastest
-        placed.append(PlacedPiece(operation=place, cut=cut, piece=0, mode=mode, start_s=at))
-        seconds = operation.cuts[cut][0].modes[mode].seconds
-        at += ticks.up(seconds) * ticks.seconds if ticks else seconds
+        cuts = problem.operations[place].cuts
+        cut = min(range(len(cuts)), key=lambda n: len(cuts[n]))
+        for index, piece in enumerate(cuts[cut]):
+            mode = piece.fastest
+            placed.append(PlacedPiece(operation=place, cut=cut, piece=index, mode=mode, start_s=at))
+            seconds = piece.modes[mode].seconds
+            at += ticks.up(seconds) * ticks.seconds if ticks else seconds
     return ModuloSchedule(period_s=at, placed=tuple(placed))
 
 
@@ -168,7 +167,8 @@ def _slots(problem: LayerProblem, rule: ListRule, order: Sequence[int], period_s
                 head[a] = max(head[a], head[place] + own)
     for position, place in enumerate(order):
         for index, piece in enumerate(problem.operations[place].cuts[rule.cuts[place]]):
-            key = head[place] + max(rule.leads[batch] for batch in piece.batches) * period_s
+            lead = max(rule.leads[batch] for batch in piece.batches) - rule.early[place][piece.batches[0]]
+            key = head[place] + lead * period_s
             slots.append((key, position, Slot(key=key, operation=place, cut=rule.cuts[place], piece=index)))
     return _feasible([slot for *_, slot in sorted(slots, key=lambda row: row[:2])], problem)
 
@@ -178,16 +178,19 @@ def _feasible(slots: list[Slot], problem: LayerProblem) -> list[Slot]:
     done: set[tuple[int, int]] = set()
     out: list[Slot] = []
     while slots:
-        for place, slot in enumerate(slots):
-            piece = problem.operations[slot.operation].cuts[slot.cut][slot.piece]
-            needs = {(b, batch) for b, a in problem.precedences if a == slot.operation for batch in piece.batches}
-            if slot.operation:
-                needs |= {(0, batch) for batch in piece.batches}
-            if needs <= done:
-                break
-        out.append(slots.pop(place))
-        done |= {(slot.operation, batch) for batch in piece.batches}
+        slot = next(slot for slot in slots if _needs(problem, slot) <= done)
+        slots.remove(slot)
+        out.append(slot)
+        batches = problem.operations[slot.operation].cuts[slot.cut][slot.piece].batches
+        done |= {(slot.operation, batch) for batch in batches}
     return out
+
+
+def _needs(problem: LayerProblem, slot: Slot) -> set[tuple[int, int]]:
+    """(operation, nano-batch) that a piece waits for; all wait for operation 0."""
+    before = {b for b, a in problem.precedences if a == slot.operation} | ({0} if slot.operation else set())
+    batches = problem.operations[slot.operation].cuts[slot.cut][slot.piece].batches
+    return {(b, batch) for b in before for batch in batches}
 
 
 def as_schedule(found: Found, ticks: Ticks) -> ModuloSchedule | None:
@@ -202,4 +205,3 @@ def as_schedule(found: Found, ticks: Ticks) -> ModuloSchedule | None:
     return ModuloSchedule(
         period_s=period * ticks.seconds, placed=tuple(sorted(pieces, key=lambda p: (p.start_s, p.operation)))
     )
-

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from simtool.planners.certificate import fixed_solver
+from simtool.planners.certificate import DETERMINISTIC_LIMIT, WORKERS, fixed_solver
 from simtool.planners.schedule.ticks import Ticks
 
 
@@ -23,6 +23,22 @@ class Progress:
     def gap(self) -> float:
         """Relative distance of objective and bound."""
         return max(0.0, self.objective - self.bound) / self.objective if self.objective > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """limit: the solver's deterministic seconds. With one worker a run repeats exactly; with more it need not.
+
+    wall_s: seconds after which the search ends in any case, where above 0; then no run need repeat.
+    """
+
+    limit: float = DETERMINISTIC_LIMIT
+    workers: int = WORKERS
+    wall_s: float = 0.0
+
+    def part(self, share: float) -> Effort:
+        """A share of the limits."""
+        return replace(self, limit=share * self.limit, wall_s=share * self.wall_s)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,28 +78,25 @@ class Watch:
         self.rows.append((self.seconds, self.objective, self.bound))
 
 
-def watched_solve(
-    model: Any, watch: Watch, limit: float, workers: int, wall_s: float = 0.0, searches: Sequence[str] = ()
-) -> tuple[Any, str]:
-    """Solve with a fixed seed and a deterministic limit; one worker repeats exactly, several need not.
+def watched_solve(model: Any, watch: Watch, effort: Effort, searches: Sequence[str] = ()) -> tuple[Any, str]:
+    """Solve with a fixed seed; returns the solver and its status.
 
-    wall_s: ends the search earlier, where it is above 0; then no run need repeat. searches: CP-SAT's names of what
-    several workers do (none: its own choice, by turns, which repeats). Returns the solver and its status.
+    searches: CP-SAT's names of what several workers do (none: its own choice, by turns, which repeats).
     """
     from ortools.sat.python import cp_model
 
-    class Noted(cp_model.CpSolverSolutionCallback):  # type: ignore[misc]
+    class Noted(cp_model.CpSolverSolutionCallback):
         def on_solution_callback(self) -> None:
             watch.found(self.objective_value)
 
-    solver = fixed_solver(limit)
-    solver.parameters.num_workers = workers
-    if searches and workers > 1:
-        solver.parameters.subsolvers.extend(searches[:workers])
+    solver = fixed_solver(effort.limit)
+    solver.parameters.num_workers = effort.workers
+    if searches and effort.workers > 1:
+        solver.parameters.subsolvers.extend(searches[: effort.workers])
     else:
-        solver.parameters.interleave_search = workers > 1
-    if wall_s > 0:
-        solver.parameters.max_time_in_seconds = wall_s
+        solver.parameters.interleave_search = effort.workers > 1
+    if effort.wall_s > 0:
+        solver.parameters.max_time_in_seconds = effort.wall_s
     solver.best_bound_callback = watch.proven
     status = str(solver.status_name(solver.solve(model, Noted())))
     if status in ("OPTIMAL", "FEASIBLE"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from simtool.planners.certificate import SEED
 from simtool.planners.schedule.layer import FULL, LayerProblem, ModuloSchedule, Operation
@@ -13,7 +14,6 @@ from simtool.planners.schedule.ticks import Ticks
 
 _WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
 _WORTH = (1.1, 1.5, float("inf"))  # an operation is cut where its pieces take no more than this times it whole
-_MOVES = 1500  # of the local search
 _YIELDS = 0.95  # an operation yields where a smaller share costs it less time than it frees
 
 
@@ -31,7 +31,7 @@ def fixed_chunks(problem: LayerProblem, ticks: Ticks, network: Sequence[str], de
 
 
 def list_schedule(problem: LayerProblem, ticks: Ticks, device: str) -> tuple[Found, ListRule]:
-    """The best of list schedules by earliest end: several prices of resources, shares of the device, rules of cutting."""
+    """The best of list schedules by earliest end, over prices of resources, shares of the device, rules of cutting."""
     free = (0,) * len(problem.operations)
     asked = {mode.used(device) for piece in problem.pieces() for mode in piece.modes} - {0, FULL}
     shared = [
@@ -48,11 +48,11 @@ def list_schedule(problem: LayerProblem, ticks: Ticks, device: str) -> tuple[Fou
     return min(found, key=lambda row: row[0][0] if row[0] else float("inf"))
 
 
-def improve(problem: LayerProblem, ticks: Ticks, best: Found, rule: ListRule) -> tuple[Found, ListRule]:
-    """Change one thing of the rule at a time; keep what is not worse. Fixed seed and number of moves."""
+def improve(problem: LayerProblem, ticks: Ticks, best: Found, rule: ListRule, moves: int) -> tuple[Found, ListRule]:
+    """Change a thing or three of the rule, so many times; keep what is not worse. The seed is fixed."""
     rng = random.Random(SEED)
     shares = [0, *sorted({mode.used(rule.device) for piece in problem.pieces() for mode in piece.modes} - {0})]
-    for _ in range(_MOVES):
+    for _ in range(moves):
         tried = rule
         for _ in range(rng.randint(1, 3)):
             tried = _moved(problem, tried, shares, rng)
@@ -66,7 +66,8 @@ def follow(problem: LayerProblem, other: LayerProblem, schedule: ModuloSchedule,
     """The rule with the shares of the device that a schedule for fewer nano-batches gives, and cut where it cuts."""
     shares, cuts = list(rule.shares), list(rule.cuts)
     for placed in schedule.placed:
-        shares[placed.operation] = schedule.piece(other, placed).modes[placed.mode].used(rule.device)
+        own = schedule.piece(other, placed).modes[placed.mode].used(rule.device)
+        shares[placed.operation] = (own,) * problem.batches
         whole = whole_cut(problem.operations[placed.operation].cuts)
         split = len(other.operations[placed.operation].cuts[placed.cut]) > 1
         fine = finest_cut(problem.operations[placed.operation].cuts)
@@ -85,8 +86,15 @@ def yields(operation: Operation, device: str) -> bool:
 def _rule(
     problem: LayerProblem, device: str, cuts: tuple[int, ...], shares: tuple[int, ...], weight: float
 ) -> ListRule:
-    leads = tuple(batch / problem.batches for batch in range(problem.batches))
-    return ListRule(device=device, cuts=cuts, shares=shares, weight=weight, leads=leads)
+    count = problem.batches
+    return ListRule(
+        device=device,
+        cuts=cuts,
+        shares=tuple((share,) * count for share in shares),
+        weight=weight,
+        leads=tuple(batch / count for batch in range(count)),
+        early=((0.0,) * count,) * len(cuts),
+    )
 
 
 def _cuts(problem: LayerProblem, worth: float) -> list[int]:
@@ -99,14 +107,26 @@ def _cuts(problem: LayerProblem, worth: float) -> list[int]:
 
 
 def _moved(problem: LayerProblem, rule: ListRule, shares: Sequence[int], rng: random.Random) -> ListRule:
-    place, what = rng.randrange(len(problem.operations)), rng.random()
+    place, batch, what = rng.randrange(len(problem.operations)), rng.randrange(problem.batches), rng.random()
+    if what < 0.25:
+        share = rng.choice(shares)
+        return replace(rule, shares=_with(rule.shares, place, (share,) * problem.batches))
     if what < 0.45:
-        return replace(rule, shares=(*rule.shares[:place], rng.choice(shares), *rule.shares[place + 1 :]))
+        row = _with(rule.shares[place], batch, rng.choice(shares))
+        return replace(rule, shares=_with(rule.shares, place, row))
+    if what < 0.6:
+        return replace(rule, cuts=_with(rule.cuts, place, rng.randrange(len(problem.operations[place].cuts))))
     if what < 0.65:
-        cut = rng.randrange(len(problem.operations[place].cuts))
-        return replace(rule, cuts=(*rule.cuts[:place], cut, *rule.cuts[place + 1 :]))
-    if what < 0.75 or problem.batches == 1:
         return replace(rule, weight=rng.choice(_WEIGHTS))
-    batch = rng.randrange(1, problem.batches)
-    lead = min(0.99, max(0.0, rule.leads[batch] + rng.gauss(0.0, 0.1)))
-    return replace(rule, leads=(*rule.leads[:batch], lead, *rule.leads[batch + 1 :]))
+    if what < 0.85 and batch:
+        lead = min(0.99, max(0.0, rule.leads[batch] + rng.gauss(0.0, 0.1)))
+        return replace(rule, leads=_with(rule.leads, batch, lead))
+    early = _with(rule.early[place], batch, rng.gauss(0.0, 0.3))
+    return replace(rule, early=_with(rule.early, place, early))
+
+
+Value = TypeVar("Value")
+
+
+def _with(row: tuple[Value, ...], place: int, value: Value) -> tuple[Value, ...]:
+    return (*row[:place], value, *row[place + 1 :])

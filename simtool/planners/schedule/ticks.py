@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_MOST = 2.0**40  # more than any schedule that can be meant; the solver's sums stay within 64 bits
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticks:
@@ -19,7 +21,11 @@ class Ticks:
 
     def up(self, seconds: float) -> int:
         """Whole ticks that hold `seconds`."""
-        return math.ceil(seconds / self.seconds * (1.0 - 1e-12))
+        return math.ceil(min(seconds / self.seconds * (1.0 - 1e-12), _MOST))
+
+    def down(self, seconds: float) -> int:
+        """Whole ticks within `seconds`."""
+        return math.floor(min(seconds / self.seconds * (1.0 + 1e-12), _MOST))
 
     def bound_s(self, ticks: float) -> float:
         """Seconds that no schedule of the true durations beats, where none of the rounded ones beats `ticks`."""

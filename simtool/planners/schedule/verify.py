@@ -38,7 +38,7 @@ def check_dag_schedule(
 
 
 def check_modulo_schedule(problem: LayerProblem, schedule: ModuloSchedule, layers: int = 4) -> None:
-    """Unroll `layers` layers: every nano-batch served, operations in order, layer after layer, resources not exceeded."""
+    """Unroll some layers: every nano-batch served, operations in order, layer after layer, resources not exceeded."""
     period = schedule.period_s
     room = _CLOSE * (layers + 1) * period
     runs: list[tuple[float, float, tuple[tuple[str, int], ...]]] = []
