@@ -22,6 +22,7 @@ _PROVE = ("max_lp", "lb_tree_search")
 # (share of the limit, CP-SAT's searches beside each other): a first bound, then better schedules, then the proof.
 # Chosen on layers of benchmarks/planning/overlap_plans.py; CP-SAT's own choice for two workers left twice the gap.
 _PHASES = ((0.05, _PROVE), (0.25, ("quick_restart",)), (0.7, _PROVE))
+_ONE_WORKER = ((1.0, ("max_lp",)),)
 _MOVES, _MOST_MOVES = 50, 1000  # of the local search, a deterministic second of the limit and in all (a few seconds)
 _ENDS = 0.1  # share of the limit for the second search, of the shortest ends at the period found
 
@@ -186,7 +187,7 @@ def _search(
 ) -> tuple[str, ModuloSchedule]:
     """(status, schedule in ticks of the least period found), from a schedule in ticks."""
     status = ""
-    for share, searches in _PHASES:
+    for share, searches in _PHASES if effort.workers > 1 else _ONE_WORKER:
         high = round(schedule.period_s / ticks.seconds)
         found = modulo_model(problem, ticks, max(1, math.ceil(watch.bound)), high)
         hint(found, problem, canonical(problem, schedule), ticks)

@@ -81,7 +81,7 @@ class Watch:
 def watched_solve(model: Any, watch: Watch, effort: Effort, searches: Sequence[str] = ()) -> tuple[Any, str]:
     """Solve with a fixed seed; returns the solver and its status.
 
-    searches: CP-SAT's names of what several workers do (none: its own choice, by turns, which repeats).
+    searches: CP-SAT's names of what each worker does (none: its own choice, several by turns, which repeats).
     """
     from ortools.sat.python import cp_model
 
@@ -91,7 +91,7 @@ def watched_solve(model: Any, watch: Watch, effort: Effort, searches: Sequence[s
 
     solver = fixed_solver(effort.limit)
     solver.parameters.num_workers = effort.workers
-    if searches and effort.workers > 1:
+    if searches:
         solver.parameters.subsolvers.extend(searches[: effort.workers])
     else:
         solver.parameters.interleave_search = effort.workers > 1
