@@ -90,7 +90,7 @@ def _print(found: dict[str, OverlappedStep], batch: str) -> None:
         ],
     )
     best = min(found, key=lambda name: found[name].seconds)
-    say = "none is faster than one kernel after the other" if best == "none" else f"{best} is the fastest"
+    say = "no overlap is faster than one kernel after the other" if best == "none" else f"{best} is the fastest"
     print_text(
         f"step of {batch}: {say}\n"
         "embedding, head, host and the gaps between steps are left out: nothing of them overlaps\n"

@@ -7,7 +7,7 @@ from simtool.hardware.kernel_profile import KernelProfile
 from simtool.hardware.own_cluster import own_cluster
 from simtool.hardware.own_profiles import load_own_profiles, with_file
 from simtool.models.config import load_architecture
-from simtool.plan import Plan
+from simtool.plan import Plan, Pool
 from simtool.simulator.batch_text import parse_batch
 from simtool.simulator.explain import StepExplanation, explain_step
 from simtool.simulator.priced_cluster import priced_cluster
@@ -19,11 +19,17 @@ def explain(plan: Plan, batch: str, pool: int = 0) -> StepExplanation:
     batch: "decode:64x2048", "prefill:1x512@1024" or such terms joined by "+". Raises InputError for a batch that the
     plan's scheduler would not form.
     """
-    if not 0 <= pool < len(plan.pools):
-        raise InputError(pool, f"the plan has {len(plan.pools)} pools", "they are counted from 0")
+    chosen = pool_of(plan, pool)
     hardware, host = priced_cluster(own_cluster(plan.cluster, plan.profiles), plan.kernel_library, plan.profiles)
     arch = load_architecture(plan.model, plan.weight_dtype)
-    return explain_step(arch, plan.pools[pool], hardware, parse_batch(batch), host=host)
+    return explain_step(arch, chosen, hardware, parse_batch(batch), host=host)
+
+
+def pool_of(plan: Plan, number: int) -> Pool:
+    """The plan's pool of that number, counted from 0. Raises InputError."""
+    if not 0 <= number < len(plan.pools):
+        raise InputError(number, f"the plan has {len(plan.pools)} pools", "they are counted from 0")
+    return plan.pools[number]
 
 
 def unused_profiles(plan: Plan) -> list[str]:

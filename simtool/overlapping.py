@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simtool.errors import InputError
+from simtool.explaining import pool_of
 from simtool.hardware.own_cluster import own_cluster
 from simtool.models.config import load_architecture
 from simtool.plan import Plan
@@ -21,8 +22,7 @@ def compare_overlaps(
 
     batch: see `parse_batch`. Raises InputError for an unknown name, pool or batch.
     """
-    if not 0 <= pool < len(plan.pools):
-        raise InputError(pool, f"the plan has {len(plan.pools)} pools", "they are counted from 0")
+    chosen = pool_of(plan, pool)
     for name in names:
         if name not in STOCK:
             raise InputError(name, "is no overlap", "one of " + ", ".join(STOCK))
@@ -30,6 +30,5 @@ def compare_overlaps(
     hardware, _ = priced_cluster(own_cluster(plan.cluster, plan.profiles), plan.kernel_library, plan.profiles)
     arch = load_architecture(plan.model, plan.weight_dtype)
     return {
-        name: overlapped_step(arch, plan.pools[pool], hardware, step, STOCK[name])
-        for name in dict.fromkeys(("none", *names))
+        name: overlapped_step(arch, chosen, hardware, step, STOCK[name]) for name in dict.fromkeys(("none", *names))
     }

@@ -13,7 +13,7 @@ from simtool.models.architecture import ModelArchitecture
 from simtool.models.lowering import head_operators, token_operators, transfer_operators
 from simtool.models.lowering_attention import decode_operators, prefill_operators
 from simtool.models.lowering_mlp import expert_operators
-from simtool.models.lowering_shard import MoeDispatch, Shard, make_shard
+from simtool.models.lowering_shard import MoeDispatch, Shard
 from simtool.models.operators import Array, Operator
 from simtool.plan import Pool
 from simtool.simulator.batch_text import StepText
@@ -21,7 +21,7 @@ from simtool.simulator.compile import stage_hardware
 from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.grids import capture_sizes, padded_tokens
 from simtool.simulator.host import HostOverhead
-from simtool.simulator.step_costs import StageHardware, quadrature
+from simtool.simulator.step_costs import StageHardware, quadrature, stage_shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +107,8 @@ def explain_step(
     padded = float(padded_tokens(batch.tokens, sizes)[-1])
     rows: list[OperatorRow] = []
     floors, launch_s = np.zeros(3), 0.0
-    for stage, found in enumerate(stages):
-        shard = make_shard(
-            arch,
-            pool.parallel,
-            stage,
-            kv_dtype=pool.kv.dtype,
-            devices_per_node=found.devices_per_node,
-            moe_dispatch=moe_dispatch,
-        )
+    shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype, moe_dispatch=moe_dispatch)
+    for stage, (shard, found) in enumerate(zip(shards, stages, strict=True)):
         dense = token_operators(shard, _one(padded))
         operators = dense + _rest(shard, batch, padded)
         priced = [_row(stage, operator, found) for operator in operators]

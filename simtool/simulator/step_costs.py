@@ -99,17 +99,7 @@ def price_steps(
     """
     context = max_context or arch.max_position_embeddings
     grids = step_grids(max_tokens=max_tokens, max_seqs=max_seqs, max_context=context, dp=parallel.dp)
-    shards = [
-        make_shard(
-            arch,
-            parallel,
-            stage,
-            kv_dtype=kv_dtype,
-            devices_per_node=found.devices_per_node,
-            moe_dispatch=moe_dispatch,
-        )
-        for stage, found in enumerate(stages)
-    ]
+    shards = stage_shards(arch, parallel, stages, kv_dtype=kv_dtype, moe_dispatch=moe_dispatch)
     return StepCosts(
         arch=arch,
         parallel=parallel,
@@ -121,6 +111,28 @@ def price_steps(
         grids=grids,
         stages=_price_stages(shards, stages, grids),
     )
+
+
+def stage_shards(
+    arch: ModelArchitecture,
+    parallel: Parallel,
+    stages: Sequence[StageHardware],
+    *,
+    kv_dtype: str = "auto",
+    moe_dispatch: MoeDispatch = "allgather_reducescatter",
+) -> list[Shard]:
+    """What one device of each stage holds, on the hardware of that stage. InputError where the model cannot be cut."""
+    return [
+        make_shard(
+            arch,
+            parallel,
+            stage,
+            kv_dtype=kv_dtype,
+            devices_per_node=found.devices_per_node,
+            moe_dispatch=moe_dispatch,
+        )
+        for stage, found in enumerate(stages)
+    ]
 
 
 def _price_stages(shards: Sequence[Shard], stages: Sequence[StageHardware], grids: StepGrids) -> tuple[StageCosts, ...]:

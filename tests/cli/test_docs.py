@@ -28,7 +28,14 @@ COMMAND_FLAGS = {
     *("--budget", "--device", "--families", "--models", "--library"),
     *("--measured", "--again", "--calibrate", "--plans", "--noise", "--gate", "--on", "--layers"),
 }
-OTHER_TOOLS = {"--save-result", "--save-detailed", "--output-details", "--report"}
+OTHER_TOOLS = {
+    "--enable-dbo",
+    "--enable-two-batch-overlap",
+    "--save-result",
+    "--save-detailed",
+    "--output-details",
+    "--report",
+}
 VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
 
 
@@ -40,6 +47,9 @@ VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
         "docs/how-to.md",
         "docs/calibration.md",
         "docs/validate.md",
+        "docs/overlap.md",
+        "docs/schedule.md",
+        "docs/collectives.md",
         "examples/README.md",
     ],
 )
@@ -56,7 +66,18 @@ def test_every_flag_in_the_documents_exists(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/tutorial.md", "docs/how-to.md", "docs/design.md", "docs/validate.md", "CONTRIBUTING.md"]
+    "name",
+    [
+        "README.md",
+        "docs/tutorial.md",
+        "docs/how-to.md",
+        "docs/design.md",
+        "docs/validate.md",
+        "docs/overlap.md",
+        "docs/schedule.md",
+        "docs/collectives.md",
+        "CONTRIBUTING.md",
+    ],
 )
 def test_every_linked_file_exists(name):
     folder = (ROOT / name).parent
@@ -79,3 +100,10 @@ def test_flags_set_keys_that_exist():
         section, dot, key = flag.path.partition(".")
         fields = sections[section].model_fields if dot else {**Scenario.model_fields, "slo": None, "prices": None}
         assert (key or section) in fields, flag
+
+
+@pytest.mark.parametrize("name", ["docs/overlap.md", "docs/schedule.md"])
+def test_examples_in_documents_run(capsys, name):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(example, name, "exec"), {})
+    assert re.search(r"\d\.\d", capsys.readouterr().out)

@@ -116,6 +116,45 @@ def test_multiprocessors_of_a_collective_slow_what_runs_beside_it():
     assert run(layer, held).makespan_s > run(layer, two).makespan_s
 
 
+def beside_memory(share):
+    """A GEMM that needs the whole memory, in front of a reduce that needs it too."""
+    kernel = Kernel(
+        name="o", family="gemm", seconds=4 * share, latency_s=0.0, work={"sm": 400 * share, "hbm": 4 * share}
+    )
+    work = {"nvlink": 2 * share, "hbm": 2 * share}
+    sent = Kernel(name="mlp_all_reduce", family="collective", seconds=2 * share, latency_s=0.0, work=work)
+    return kernel, sent
+
+
+def test_the_memory_serves_compute_first_where_it_is_told_to():
+    """Two batches, one layer: the first one's reduce gets no memory while the second one computes (T3)."""
+    fair = Overlap(nano_batches=(0.5, 0.5), network_stream=True)
+    first = Overlap(nano_batches=(0.5, 0.5), network_stream=True, compute_first=True)
+    ends = {task.name: end for task, end in zip(*_ends(fair), strict=True)}
+    assert ends["L0.1.o"] == pytest.approx(5.0)  # 2 s at half speed beside the reduce, then 1 s alone
+    ends = {task.name: end for task, end in zip(*_ends(first), strict=True)}
+    assert ends["L0.1.o"] == pytest.approx(4.0)
+    assert ends["L0.0.mlp_all_reduce"] == pytest.approx(5.0)
+
+
+def _ends(overlap):
+    found = run(beside_memory, overlap, layers=1)
+    return found.graph.tasks, found.end_s
+
+
+def test_sums_in_memory_halve_what_a_collective_moves_there():
+    moved = [
+        sum(
+            task.work.get("hbm", 0.0)
+            for task in layer_graph(
+                beside_memory, Overlap(network_stream=True, reduces_in_memory=near), 1, RESOURCES
+            ).tasks
+        )
+        for near in (False, True)
+    ]
+    assert moved == pytest.approx([4.0 + 2.0, 4.0 + 1.0])
+
+
 def test_shared_experts_run_beside_the_exchange():
     beside = Overlap(branch_stream=True, network_stream=True)
     alone = run(mixture, Overlap(), layers=1).makespan_s

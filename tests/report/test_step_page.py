@@ -9,9 +9,10 @@ import pytest
 from simtool.errors import InputError
 from simtool.report.step_figure import MOST_SLABS, slabs, step_figure
 from simtool.report.step_page import gain, step_page, write_step_page
+from simtool.simulator.tasks.bounds import graph_bounds
 from simtool.simulator.tasks.graph import TaskGraph
 from simtool.simulator.tasks.lanes import lanes_of
-from simtool.simulator.tasks.simulate import graph_bounds, simulate_tasks
+from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.task import Resource, Task
 from simtool.step_trace import write_step_trace
 from tests.report.browser import CHROMIUM, drawn, own_text

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from simtool.simulator.tasks.bounds import alone_s, graph_bounds
 from simtool.simulator.tasks.graph import TaskGraph
-from simtool.simulator.tasks.simulate import alone_s, graph_bounds, simulate_tasks
+from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.task import RateChange, Resource, Store, Task
 
 

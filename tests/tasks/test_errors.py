@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from simtool.errors import InputError
+from simtool.simulator.tasks.bounds import graph_bounds
 from simtool.simulator.tasks.graph import TaskGraph
-from simtool.simulator.tasks.simulate import graph_bounds, simulate_tasks
+from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.task import RateChange, Resource, Store, Task
 
 LINK = Resource(name="link", rate=1.0)

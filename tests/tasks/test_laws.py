@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simtool.simulator.tasks.bounds import graph_bounds
 from simtool.simulator.tasks.graph import TaskGraph
-from simtool.simulator.tasks.simulate import graph_bounds, simulate_tasks
+from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.task import RateChange, Resource, Task
 from tests.tasks.graphs import amount, changes, graphs
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from simtool.hardware.device import Device
-from simtool.models.operators import Array, Operator
+from simtool.models.operators import Operator
 from simtool.simulator.step_costs import StageHardware
 from simtool.simulator.tasks.task import Resource
 
@@ -53,57 +51,27 @@ def device_resources(device: Device) -> tuple[Resource, ...]:
     )
 
 
-def make_kernels(
-    operator: Operator,
-    hardware: StageHardware,
-    *,
-    name: str = "",
-    part: float = 1.0,
-) -> list[Kernel]:
-    """The kernel of `part` of an operator for every step of its column."""
-    cost = hardware.cost_model.price(operator)
-    seconds = part * np.broadcast_to(cost.seconds, operator.flops.shape)
-    floors = _floors(operator, cost.roofline_s, hardware.device)
-    link = "nic" if operator.family == "collective" and float(operator.dims["nodes"].max()) > 1 else "nvlink"
-    return [
-        _kernel(operator, index, name or operator.name, float(seconds[index]), part * floors[:, index], hardware, link)
-        for index in range(len(seconds))
-    ]
-
-
-def _floors(operator: Operator, roofline_s: Array, device: Device) -> Array:
-    """[3, b] seconds of compute, memory and link at full rate."""
-    moved = operator.hbm_bytes / device.hbm_bytes_per_s
-    if operator.family == "collective":
-        return np.stack(np.broadcast_arrays(0.0 * moved, moved, roofline_s))
-    return np.stack(np.broadcast_arrays(operator.flops / device.peak_flops(operator.dtype), moved, 0.0 * moved))
-
-
-def _kernel(
-    operator: Operator, index: int, name: str, seconds: float, floors: Array, hardware: StageHardware, link: str
-) -> Kernel:
-    device = hardware.device
-    compute, memory, sent = (min(float(floor), seconds) for floor in floors)
-    longest = sent if operator.family == "collective" else max(compute, memory)
-    busy = min(seconds, longest / FULL_RATE)
-    if operator.family == "collective":
+def make_kernel(operator: Operator, hardware: StageHardware, *, name: str = "", part: float = 1.0) -> Kernel:
+    """The kernel of `part` of an operator, whose column has one step."""
+    cost, device = hardware.cost_model.price(operator), hardware.device
+    collective = operator.family == "collective"
+    seconds = part * float(cost.seconds[0])
+    memory = min(part * float(operator.hbm_bytes[0]) / device.hbm_bytes_per_s, seconds)
+    compute = 0.0 if collective else min(part * float(operator.flops[0]) / device.peak_flops(operator.dtype), seconds)
+    sent = min(part * float(cost.roofline_s[0]), seconds) if collective else 0.0
+    busy = min(seconds, (sent if collective else max(compute, memory)) / FULL_RATE)
+    if collective:
         sent = busy
     elif compute >= memory:
         compute = busy
     else:
         memory = busy
-    crowd = max(compute, MEMORY_SHARE * memory) if operator.family != "collective" else 0.0
-    work = {"sm": crowd * device.sm_count, "hbm": memory * device.hbm_bytes_per_s, link: sent}
-    tiles, wave_fill = 0, 1.0
-    if operator.family == "gemm" and compute >= memory and busy > 0:
-        tiles = math.ceil(float(operator.dims["m"][index]) / _TILE) * math.ceil(
-            float(operator.dims["n"][index]) / _TILE
-        )
-        waves = tiles / device.sm_count
-        wave_fill = waves / math.ceil(waves)
-        work["sm"] *= wave_fill  # so that it takes `seconds` on the whole device
+    tiles, wave_fill = _waves(operator, device) if compute >= memory and busy > 0 else (0, 1.0)
+    crowd = 0.0 if collective else max(compute, MEMORY_SHARE * memory)
+    link = "nic" if collective and float(operator.dims["nodes"][0]) > 1 else "nvlink"
+    work = {"sm": wave_fill * crowd * device.sm_count, "hbm": memory * device.hbm_bytes_per_s, link: sent}
     return Kernel(
-        name=name,
+        name=name or operator.name,
         family=operator.family,
         seconds=seconds,
         latency_s=seconds - busy,
@@ -111,3 +79,12 @@ def _kernel(
         tiles=tiles,
         wave_fill=wave_fill,
     )
+
+
+def _waves(operator: Operator, device: Device) -> tuple[int, float]:
+    """(output tiles, share of the device that its waves fill) of a GEMM; (0, 1) for what has no tiles."""
+    if operator.family != "gemm":
+        return 0, 1.0
+    tiles = math.ceil(float(operator.dims["m"][0]) / _TILE) * math.ceil(float(operator.dims["n"][0]) / _TILE)
+    waves = tiles / device.sm_count
+    return tiles, waves / math.ceil(waves)

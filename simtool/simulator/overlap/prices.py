@@ -12,7 +12,7 @@ from simtool.models.lowering_attention import decode_operators, prefill_operator
 from simtool.models.lowering_shard import Shard
 from simtool.models.operators import Operator
 from simtool.simulator.batch_text import StepText
-from simtool.simulator.overlap.kernel import Kernel, make_kernels
+from simtool.simulator.overlap.kernel import Kernel, make_kernel
 from simtool.simulator.step_costs import StageHardware
 
 
@@ -31,15 +31,14 @@ class LayerPrices:
         """Kernels of `share` of the batch, in order; each share is priced once."""
         if share not in self.known:
             chain = layer_chain(self.shard, self.kind, np.array([share * self.tokens]))
-            attention = [make_kernels(operator, self.hardware)[0] for operator in self._attention(share)]
+            attention = [make_kernel(operator, self.hardware) for operator in self._attention(share)]
             self.known[share] = (*self._linked(chain.before), *attention, *self._linked(chain.after))
         return self.known[share]
 
     def _linked(self, links: Sequence[Link]) -> list[Kernel]:
+        kernels = [make_kernel(link.operator, self.hardware, name=link.name, part=link.part) for link in links]
         return [
-            replace(made, branch=link.branch, joins=link.joins)
-            for link in links
-            for made in make_kernels(link.operator, self.hardware, name=link.name, part=link.part)
+            replace(kernel, branch=link.branch, joins=link.joins) for kernel, link in zip(kernels, links, strict=True)
         ]
 
     def _attention(self, share: float) -> list[Operator]:

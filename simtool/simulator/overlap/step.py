@@ -1,6 +1,6 @@
 """The layers of a step under an Overlap: few of them are simulated, the rest repeats.
 
-The steady state's period is what one more layer adds; what the first layers take beyond it is paid once a stage.
+The steady state's period is what one more layer adds; what the first layers take beyond it is paid once by each kind.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.layer_chain import LayerKind, layer_kinds
-from simtool.models.lowering_shard import MoeDispatch, make_shard
+from simtool.models.lowering_shard import MoeDispatch
 from simtool.plan import Pool
 from simtool.simulator.batch_text import StepText
 from simtool.simulator.compile import stage_hardware
@@ -22,7 +22,7 @@ from simtool.simulator.overlap.kernel import device_resources
 from simtool.simulator.overlap.layers import Price, layer_graph
 from simtool.simulator.overlap.policy import Overlap
 from simtool.simulator.overlap.prices import LayerPrices
-from simtool.simulator.step_costs import StageHardware
+from simtool.simulator.step_costs import StageHardware, stage_shards
 from simtool.simulator.tasks.bounds import graph_bounds
 from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.timeline import Timeline
@@ -91,18 +91,13 @@ def overlapped_step(
     check_batch(arch, pool, batch)
     padded = float(padded_tokens(batch.tokens, capture_sizes(pool.scheduler))[-1])
     used = Overlap() if batch.tokens < overlap.min_tokens else overlap
-    times: list[LayerTime] = []
-    for stage, found in enumerate(stage_hardware(pool, hardware)):
+    stages = stage_hardware(pool, hardware)
+    for found in stages:
         if found.device.kind == "cpu":
             raise InputError(found.device.name, "runs one kernel at a time: nothing of a step overlaps", "ask for GPUs")
-        shard = make_shard(
-            arch,
-            pool.parallel,
-            stage,
-            kv_dtype=pool.kv.dtype,
-            devices_per_node=found.devices_per_node,
-            moe_dispatch=moe_dispatch,
-        )
+    times: list[LayerTime] = []
+    shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype, moe_dispatch=moe_dispatch)
+    for shard, found in zip(shards, stages, strict=True):
         for kind in layer_kinds(shard):
             price = LayerPrices(shard=shard, hardware=found, kind=kind, batch=batch, tokens=padded)
             times.append(layer_time(price, used, found, kind))

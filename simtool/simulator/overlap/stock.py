@@ -7,7 +7,6 @@ from simtool.simulator.overlap.policy import Fusion, Overlap
 # Multiprocessors that NCCL and DeepEP kernels take beside others (DeepEP's default is 20 of 132).
 _COMM_SMS = 20
 _REDUCES = ("attention_all_reduce", "mlp_all_reduce")
-_EXCHANGES = ("moe_dispatch", "moe_combine")
 
 STOCK: dict[str, Overlap] = {
     "none": Overlap(),
@@ -19,7 +18,7 @@ STOCK: dict[str, Overlap] = {
     "shared-experts": Overlap(branch_stream=True, network_stream=True, comm_sms=_COMM_SMS),
     # FlashOverlap (arXiv 2504.19519): one GEMM signals, each group of waves is a message of its own
     "signalled": Overlap(
-        fusions=tuple(Fusion(collective=name, chunks=4, separate="messages") for name in (*_REDUCES, *_EXCHANGES[1:])),
+        fusions=tuple(Fusion(collective=name, chunks=4, separate="messages") for name in (*_REDUCES, "moe_combine")),
         comm_sms=_COMM_SMS,
     ),
     # Tutel, FasterMoE: the exchange and the experts in chunks of tokens, kernels of their own

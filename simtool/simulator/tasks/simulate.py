@@ -8,7 +8,6 @@ import numpy as np
 
 from simtool.errors import InputError
 from simtool.simulator.tasks.arrays import DONE, END, ENDED, MISSING, PHASE, SEGMENTS, START, Arrays
-from simtool.simulator.tasks.bounds import GraphBounds, alone_s, graph_bounds
 from simtool.simulator.tasks.building import make_arrays
 from simtool.simulator.tasks.columns import MOST
 from simtool.simulator.tasks.graph import TaskGraph
@@ -16,8 +15,6 @@ from simtool.simulator.tasks.handle import handle
 from simtool.simulator.tasks.loop import run_graph
 from simtool.simulator.tasks.task import RateChange
 from simtool.simulator.tasks.timeline import Timeline
-
-__all__ = ["GraphBounds", "alone_s", "graph_bounds", "simulate_tasks"]
 
 _SEGMENTS_A_TASK = 16  # changes of speed for which there is room at once
 

@@ -33,7 +33,7 @@ class Timeline:
         if not len(self.end_s):
             return ()
         before: dict[int, list[int]] = {}
-        for first, second in graph_edges(self.graph):
+        for first, second in edge_array(self.graph.tasks).tolist():
             before.setdefault(second, []).append(first)
         path = [int(np.argmax(self.end_s))]
         while before.get(path[-1]):
@@ -84,8 +84,3 @@ def union_spans(start: Array, end: Array) -> Array:
 def covered_s(spans: Array) -> float:
     """Length of disjoint spans."""
     return float((spans[:, 1] - spans[:, 0]).sum())
-
-
-def graph_edges(graph: TaskGraph) -> list[tuple[int, int]]:
-    """(before, after) of all tasks, each pair once."""
-    return [(first, second) for first, second in edge_array(graph.tasks).tolist()]
