@@ -4,7 +4,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simtool.errors import InputError
@@ -87,6 +87,8 @@ def test_topcuoglu():
 
 @settings(max_examples=25, deadline=None)
 @given(problems())
+@example(DagProblem(durations=((5e-324,),), edges=(), distance=()))
+@example(DagProblem(durations=((0.0,),), edges=(), distance=()))
 def test_bound_optimum_heuristic(problem):
     found = schedule_dag(problem, Effort(limit=2.0))
     for placed in (found.best, found.baseline):

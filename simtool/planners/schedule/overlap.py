@@ -15,7 +15,7 @@ from simtool.planners.schedule.placing import as_schedule, least_period, no_over
 from simtool.planners.schedule.progress import Effort, Progress, Watch, watched_solve
 from simtool.planners.schedule.retime import exact_times
 from simtool.planners.schedule.rules import fixed_chunks, follow, improve, list_schedule
-from simtool.planners.schedule.ticks import Ticks
+from simtool.planners.schedule.ticks import Ticks, tick_s
 
 _RESOLUTION = 10_000  # ticks in the longest layer that can be meant: every operation whole, or cut most finely
 _PROVE = ("max_lp", "lb_tree_search")
@@ -116,7 +116,7 @@ def layer_ticks(problems: Sequence[LayerProblem]) -> Ticks:
         for problem in problems
     )
     most = max(sum(max(len(cut) for cut in operation.cuts) for operation in problem.operations) for problem in problems)
-    return Ticks(seconds=longest / _RESOLUTION, slack=most + 1)
+    return Ticks(seconds=tick_s(longest, _RESOLUTION), slack=most + 1)
 
 
 def _plan(

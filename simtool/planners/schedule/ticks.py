@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,4 +40,9 @@ def make_ticks(durations: Sequence[float], total_s: float, resolution: int, chai
     """
     if total_s <= resolution and all(float(value).is_integer() for value in durations):
         return Ticks(seconds=1.0, slack=0)
-    return Ticks(seconds=(total_s or 1.0) / resolution, slack=chain)
+    return Ticks(seconds=tick_s(total_s, resolution), slack=chain)
+
+
+def tick_s(total_s: float, resolution: int) -> float:
+    """Seconds of a tick when `resolution` ticks make `total_s`; never 0, however small the total."""
+    return max(total_s / resolution, sys.float_info.min)
