@@ -16,7 +16,8 @@ from simtool.hardware.own_profiles import profile_files
 from simtool.metrics import Slo
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
+from simtool.overlaps import STOCK
+from simtool.plan import KvPolicy, Overlap, Parallel, Plan, Pool, Scheduler
 from simtool.planners.question import Question, Space
 from simtool.scenario import EngineSection, Scenario, WorkloadSection
 from simtool.simulator.cpu_engine import scheduler_on
@@ -134,7 +135,20 @@ def space_of(engine: EngineSection, devices: int) -> Space:
         max_num_seqs=engine.max_num_seqs or free.max_num_seqs,
         max_num_batched_tokens=engine.max_num_batched_tokens or free.max_num_batched_tokens,
         scheduling=engine.scheduling,
+        overlap=overlaps_of(engine),
         router=engine.router,
+    )
+
+
+def overlaps_of(engine: EngineSection) -> tuple[Overlap, ...]:
+    """The overlaps that the section names."""
+    return tuple(
+        replace(
+            STOCK[name],
+            min_tokens=engine.dbo_decode_token_threshold,
+            min_prefill_tokens=engine.dbo_prefill_token_threshold,
+        )
+        for name in engine.overlap
     )
 
 
@@ -166,6 +180,7 @@ def adjusted(plan: Plan, scenario: Scenario) -> Plan:
             parallel=_parallel(pool.parallel, given),
             scheduler=_scheduler(pool.scheduler, given),
             kv=_kv(pool.kv, given),
+            overlap=_overlap(pool.overlap, given),
         )
         for pool in plan.pools
     )
@@ -290,3 +305,10 @@ def _kv(kv: KvPolicy, given: Mapping[str, Any]) -> KvPolicy:
     names = {"block_size": "block_size", "gpu_memory_utilization": "gpu_memory_utilization", "kv_cache_dtype": "dtype"}
     more = {"enable_prefix_caching": "prefix_caching", "num_gpu_blocks_override": "num_gpu_blocks"}
     return replace(kv, **_renamed(given, names | more))
+
+
+def _overlap(overlap: Overlap, given: Mapping[str, Any]) -> Overlap:
+    names = {"dbo_decode_token_threshold": "min_tokens", "dbo_prefill_token_threshold": "min_prefill_tokens"}
+    kept = {name: getattr(overlap, name) for name in names.values()}
+    chosen = replace(STOCK[given["overlap"]], **kept) if "overlap" in given else overlap
+    return replace(chosen, **_renamed(given, names))

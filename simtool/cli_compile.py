@@ -16,11 +16,11 @@ def compile_command() -> int:
     return 0
 
 
-def announce_compilation(*, tasks: bool = False) -> None:
-    """Say on stderr that the first run takes longer, and why. tasks: it runs task graphs alone, not a replica."""
+def announce_compilation(*, replica: bool = True, tasks: bool = False) -> None:
+    """Say on stderr that the first run takes longer, and why. What it runs: a replica, task graphs, or both."""
     from simtool.simulator.warm import kernel_is_ready
     from simtool.terminal import note
 
-    if not kernel_is_ready(replica=not tasks, tasks=tasks):
-        long = "ten seconds" if tasks else "half a minute"
+    if not kernel_is_ready(replica=replica, tasks=tasks):
+        long = "half a minute" if replica else "ten seconds"
         note(f"compiling the simulator's kernel first; this happens once and takes {long}")

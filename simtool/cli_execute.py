@@ -23,7 +23,6 @@ Layers = Annotated[int, typer.Option("--layers", help="Layers of the model to ru
 RunSeed = Annotated[int, typer.Option("--run-seed", help="Seed of weights and prompts.", min=0)]
 Dtype = Annotated[str, typer.Option("--dtype", help="Of activations and cache: auto, fp32, fp16, bf16.")]
 Offload = Annotated[int, typer.Option("--offload-experts", help="Experts a layer kept on the device \\[all].", min=0)]
-Overlap = Annotated[bool, typer.Option("--overlap", help="Shared experts beside the routed ones, on a second stream.")]
 Kineto = Annotated[bool, typer.Option("--kineto", help="With --out: a PyTorch profile of the run, kineto.json.")]
 
 
@@ -39,7 +38,6 @@ def execute(
     run_seed: RunSeed = 0,
     dtype: Dtype = "auto",
     offload_experts: Offload = 0,
-    overlap: Overlap = False,
     kineto: Kineto = False,
     out: Out = None,
     json: Json = False,
@@ -60,7 +58,6 @@ def execute(
         seed=run_seed,
         dtype=dtype,
         offload_experts=offload_experts,
-        overlap=overlap,
     )
     asked = asked_scenario(scenario, given, settings, model)
     _print(_executed(plan_to_run(plan_file, asked), asked, request, out, kineto=kineto), json)

@@ -22,7 +22,7 @@ Folder = Annotated[
 ]
 
 
-@with_flags(QUESTION, ENGINE)
+@with_flags(QUESTION, [flag for flag in ENGINE if flag.path != "engine.overlap"])
 def overlap(
     given: dict[str, Any],
     plan_file: PlanFile = None,
@@ -43,11 +43,11 @@ def overlap(
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
     from simtool.overlapping import compare_overlaps
-    from simtool.simulator.overlap.stock import STOCK
+    from simtool.overlaps import STOCK
     from simtool.terminal import print_json
 
     plan = plan_to_run(plan_file, asked_scenario(scenario, given, settings, model))
-    announce_compilation(tasks=True)
+    announce_compilation(replica=False, tasks=True)
     found = compare_overlaps(plan, batch, pool, overlap or tuple(STOCK))
     if out is not None:
         _write(found, out, batch)

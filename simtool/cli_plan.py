@@ -78,7 +78,7 @@ def _answer(asked: Scenario, json: bool) -> Answer:
     from simtool.terminal import print_json, progress
 
     question = question_of(asked)
-    announce_compilation()
+    announce_compilation(tasks=any(not overlap.off for overlap in question.space.overlap))
     try:
         with progress("searching") as say:
             return choose(question, say)

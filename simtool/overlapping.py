@@ -8,10 +8,10 @@ from simtool.errors import InputError
 from simtool.explaining import pool_of
 from simtool.hardware.own_cluster import own_cluster
 from simtool.models.config import load_architecture
+from simtool.overlaps import STOCK
 from simtool.plan import Plan
 from simtool.simulator.batch_text import parse_batch
 from simtool.simulator.overlap.step import OverlappedStep, overlapped_step
-from simtool.simulator.overlap.stock import STOCK
 from simtool.simulator.priced_cluster import priced_cluster
 
 

@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from simtool.errors import InputError
 from simtool.files import read_text
-from simtool.plan import Plan
+from simtool.plan import Overlap, Plan
 
 _MAX_BYTES = 4 * 2**20
 _SCHEMA = 1
 _MOST = 2**20  # of devices, of sequences or tokens in a step, of tokens in a KV block
+
+_MOST_BATCHES = 8  # nano-batches of a step
+_MOST_CHUNKS = 1024  # of a collective
 
 
 class _PlanFile(BaseModel):
@@ -66,8 +69,14 @@ def validation_rule(error: ValidationError, *, skip: int = 0) -> str:
         if found["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             findings.append(f"{where}: unknown key")
         else:
-            findings.append(f"{where}: {found['msg'][0].lower()}{found['msg'][1:]} (got {_shorten(found['input'])})")
+            findings.append(f"{where}: {_said(found['msg'])} (got {_shorten(found['input'])})")
     return "; ".join(findings)
+
+
+def _said(message: str) -> str:
+    """pydantic's words, without its heading over those of a rule of our own."""
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
 
 
 def _shorten(value: object) -> str:
@@ -100,5 +109,24 @@ def _check(plan: Plan, source: str) -> None:
         if not 0.0 < pool.kv.gpu_memory_utilization <= 1.0:
             rule = f"pools.{number}: gpu_memory_utilization is {pool.kv.gpu_memory_utilization}"
             raise InputError(source, rule, "it lies in (0, 1]")
+        _check_overlap(pool.overlap, f"{source}: pools.{number}.overlap")
         if not 0.0 <= pool.kv.watermark < 1.0:
             raise InputError(source, f"pools.{number}: watermark is {pool.kv.watermark}", "it lies in [0, 1)")
+
+
+def _check_overlap(overlap: Overlap, source: str) -> None:
+    shares = overlap.nano_batches
+    if len(shares) > _MOST_BATCHES or any(not 0.0 < share <= 1.0 for share in shares):
+        raise InputError(source, f"nano_batches is {_shorten(shares)}", f"at most {_MOST_BATCHES} shares in (0, 1]")
+    if shares and abs(sum(shares) - 1.0) > 1e-9:
+        raise InputError(source, f"nano_batches add up to {sum(shares)}", "shares of a batch add up to 1")
+    counts = {"comm_sms": overlap.comm_sms, "min_tokens": overlap.min_tokens}
+    counts["min_prefill_tokens"] = overlap.min_prefill_tokens
+    for name, value in counts.items():
+        if not 0 <= value <= _MOST:
+            raise InputError(source, f"{name} is {_shorten(value)}", f"it lies between 0 and {_MOST:,}")
+    for fusion in overlap.fusions:
+        if not 1 <= fusion.chunks <= _MOST_CHUNKS:
+            raise InputError(source, f"chunks is {_shorten(fusion.chunks)}", f"it lies between 1 and {_MOST_CHUNKS}")
+        if not 0.0 <= fusion.local_first < 1.0:
+            raise InputError(source, f"local_first is {fusion.local_first}", "it lies in [0, 1)")

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from simtool.errors import InputError
 from simtool.files import read_text
+from simtool.overlaps import STOCK
 from simtool.plan import KernelLibrary, Router, Scheduling
 from simtool.plan_file import validation_rule
 from simtool.planners.question import Objective
@@ -32,6 +33,14 @@ def _as_list(value: object) -> object:
 def _as_paths(value: object) -> object:
     """One path, or "a.json,b.json", where a list is wanted."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _stock_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Overlaps by name."""
+    for name in names:
+        if name not in STOCK:
+            raise ValueError(f"{name!r} is no overlap; one of {', '.join(STOCK)}")
+    return names
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -86,7 +95,11 @@ class SloSection(_Section):
 
 
 class EngineSection(_Section):
-    """The engine, in `vllm serve`'s words. For `plan` a list is a choice and an absent key is free."""
+    """The engine, in `vllm serve`'s words. For `plan` a list is a choice and an absent key is free.
+
+    overlap: stock overlaps by name. dbo_*_token_threshold: steps of fewer tokens, of decodes alone and with prompts,
+    run without it.
+    """
 
     tensor_parallel_size: Counts = ()
     pipeline_parallel_size: Counts = ()
@@ -109,6 +122,9 @@ class EngineSection(_Section):
     enable_prefix_caching: bool = False
     enforce_eager: bool = False
     async_scheduling: bool = True
+    overlap: Annotated[Names, AfterValidator(_stock_names)] = ("none",)
+    dbo_decode_token_threshold: Annotated[int, Field(ge=0)] = 0
+    dbo_prefill_token_threshold: Annotated[int, Field(ge=0)] = 0
 
 
 class Scenario(_Section):

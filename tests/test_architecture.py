@@ -15,6 +15,7 @@ LAYERS = (
         "files",
         "workload",
         "plan",
+        "overlaps",
         "metrics",
         "slo_text",
         "vllm_text",

@@ -114,7 +114,7 @@ def main() -> int:
             lines.append(measured(setting, profile, model, rate, options.out / name, []))
     base = options.out / f"{Path(setting.mixture).parent.name or setting.mixture}-{setting.rates[0]:g}"
     cases = {f"offload-{count}": ["--offload-experts", str(count)] for count in setting.cached}
-    for name, words in {**cases, "overlap": ["--overlap"]}.items():
+    for name, words in {**cases, "overlap": ["--overlap", "shared-experts"]}.items():
         line = measured(setting, profile, setting.mixture, setting.rates[0], options.out / name, words)
         lines.append({**line, "measured_gain": gain(options.out / name, base)})
     environment = dict(load_execution(base).environment)

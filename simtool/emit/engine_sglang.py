@@ -6,6 +6,7 @@ from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
 from simtool.emit.subject import Subject, check_experts, dtype_options
 from simtool.errors import InputError
+from simtool.overlaps import overlap_name
 from simtool.plan import Pool
 
 SERVE = "sglang.launch_server"
@@ -19,6 +20,7 @@ def sglang_options(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     options += _scheduler(pool, table)
     options += _graphs(pool, table)
     options += _cache(pool, table)
+    options += _overlap(pool, table)
     if subject.served_name != subject.model:
         options.append(("--served-model-name", (subject.served_name,)))
     return options
@@ -95,3 +97,18 @@ def _cache(pool: Pool, table: OptionTable) -> Options:
     if not kv.prefix_caching:
         options.append(("--disable-radix-cache", ()))
     return options
+
+
+def _overlap(pool: Pool, table: OptionTable) -> Options:
+    flags = {"two-batch": "--enable-two-batch-overlap", "shared-experts": "--enable-single-batch-overlap"}
+    name, overlap = overlap_name(pool.overlap), pool.overlap
+    if name == "none":
+        return []
+    if name not in flags:
+        raise InputError("overlap", f"{table.title} has no {name} overlap", f"--overlap {', '.join(flags)} or none")
+    if pool.parallel.ep == 1:
+        raise InputError("overlap", f"SGLang has {name} only with expert parallelism", "ep > 1, or --overlap none")
+    if overlap.min_tokens or overlap.min_prefill_tokens:
+        rule = "SGLang chooses by itself which steps overlap, the plan states thresholds"
+        raise InputError("overlap", rule, "thresholds of 0, or --target vllm")
+    return [(table.option(SERVE, flags[name]).name, ())]

@@ -8,6 +8,7 @@ from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
 from simtool.emit.subject import Subject, check_experts, weights_of
 from simtool.errors import InputError
+from simtool.overlaps import overlap_name
 from simtool.plan import KvPolicy, Pool
 
 SERVE = "trtllm-serve"
@@ -90,6 +91,9 @@ def _check(subject: Subject, pool: Pool, table: OptionTable) -> None:
     if s.scheduling == "prefill_first":
         hint = "--scheduling chunked, no_chunking or static, or --target sglang"
         raise InputError("scheduling", f"{table.title} has no prefill_first scheduling", hint)
+    if not pool.overlap.off:
+        hint = "--overlap none, or --target vllm or sglang"
+        raise InputError("overlap", f"{table.title} has no {overlap_name(pool.overlap)} overlap to turn on", hint)
     if s.policy != "fcfs":
         raise InputError("policy", f"{table.title} has no {s.policy} policy", "fcfs, or --target vllm")
     if p.dp > 1 and p.tp > 1:

@@ -6,6 +6,7 @@ from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
 from simtool.emit.subject import Subject, check_experts, dtype_options
 from simtool.errors import InputError
+from simtool.overlaps import overlap_name
 from simtool.plan import Pool
 
 SERVE = "vllm serve"
@@ -22,6 +23,7 @@ def vllm_options(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     options += dtype_options(subject, table)
     options += _scheduler(subject, pool, table)
     options += _cache(pool, table)
+    options += _overlap(pool, table)
     if subject.served_name != subject.model:
         options.append(("--served-model-name", (subject.served_name,)))
     return options
@@ -105,3 +107,21 @@ def _cache(pool: Pool, table: OptionTable) -> Options:
             raise InputError("watermark", rule, "a newer --engine-version, or a watermark of 0")
         options.append(("--watermark", (str(kv.watermark),)))
     return options
+
+
+def _overlap(pool: Pool, table: OptionTable) -> Options:
+    """Two batches; shared experts get a stream of their own without being asked."""
+    name, p, overlap = overlap_name(pool.overlap), pool.parallel, pool.overlap
+    if name in ("none", "shared-experts"):
+        return []
+    if name != "two-batch":
+        hint = "--overlap two-batch, shared-experts or none"
+        raise InputError("overlap", f"{table.title} has no {name} overlap", hint)
+    if p.dp == 1 or p.ep == 1:
+        raise InputError("overlap", "vLLM overlaps two batches only with data and expert parallelism", "dp > 1, ep > 1")
+    thresholds = {"--dbo-decode-token-threshold": overlap.min_tokens}
+    thresholds["--dbo-prefill-token-threshold"] = overlap.min_prefill_tokens
+    return [
+        *switched(table, SERVE, "--enable-dbo", True),
+        *((option, (str(tokens),)) for option, tokens in thresholds.items()),
+    ]

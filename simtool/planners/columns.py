@@ -203,4 +203,5 @@ def _pool(question: Question, devices: tuple[str, ...], split: tuple[int, ...], 
             dtype=space.kv_dtype[0],
         ),
         stage_devices=devices,
+        overlap=space.overlap[0],
     )

@@ -6,7 +6,7 @@ all larger loads), so CUDA-graph padding and bumps of measured tables cannot mak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,7 @@ class StepFloor:
 
 def step_floor(spec: EngineSpec, *, concurrency: float, longest_context: int, share_blocks: bool) -> StepFloor:
     """The floors of an engine. share_blocks: requests may share KV blocks (prefix caching), capacity bounds nothing."""
+    spec = replace(spec, tables=spec.tables.without_overlap())
     tables = spec.tables
     tokens = tables.token_s.shape[1] - 1
     seats = min(float(spec.scheduler.max_num_seqs), float(tables.decode_s.shape[1] - 1)) * spec.dp

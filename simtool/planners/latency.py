@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class LatencyFloor:
 
 def latency_floor(spec: EngineSpec, demand: Demand) -> LatencyFloor:
     """The floors of every counted request on one replica."""
+    spec = replace(spec, tables=spec.tables.without_overlap())
     prompts, which = np.unique(demand.uncached, return_inverse=True)
     ttft_s = _prefill_floor(spec, prompts)[which]
     decodes = demand.output - 1.0

@@ -14,6 +14,7 @@ from simtool.models.architecture import (
     RecurrentMixer,
     WeightDtypes,
 )
+from simtool.overlaps import overlap_name
 from simtool.plan import KernelLibrary, Pool
 from simtool.planners.backend import DeviceGroup
 
@@ -24,6 +25,13 @@ _SCHEDULERS: dict[KernelLibrary, frozenset[str]] = {
     "trtllm": frozenset({"chunked", "no_chunking", "static"}),
     "sglang": frozenset({"chunked", "prefill_first"}),
     "torch": frozenset({"chunked", "no_chunking", "prefill_first", "static"}),
+}
+# Which overlaps a library has: vLLM --enable-dbo, and shared experts on a stream of their own by itself; SGLang
+# --enable-two-batch-overlap, --enable-single-batch-overlap. "torch" may do as it likes.
+_OVERLAPS: dict[KernelLibrary, frozenset[str]] = {
+    "vllm": frozenset({"none", "two-batch", "shared-experts"}),
+    "sglang": frozenset({"none", "two-batch", "shared-experts"}),
+    "trtllm": frozenset({"none"}),
 }
 _FP8_BLOCK = 128  # DeepSeek-V3 technical report, section 3.3; `weight_block_size` of Hugging Face configs
 _FP8_BLOCK_SCALE_BYTES = 4 / _FP8_BLOCK**2
@@ -178,6 +186,20 @@ def _library(pool: Pool, setting: Setting) -> str:
     return ""
 
 
+def _overlap(pool: Pool, setting: Setting) -> str:
+    name, p = overlap_name(pool.overlap), pool.parallel
+    known = _OVERLAPS.get(setting.library)
+    if known is not None and name not in known:
+        return f"{setting.library} has no overlap {name} (it has {', '.join(sorted(known))})"
+    if name in ("two-batch", "shared-experts") and setting.library != "torch" and not setting.limits.experts:
+        return f"{setting.library} has {name} for mixtures of experts only"
+    if name == "two-batch" and setting.library == "vllm" and (p.dp == 1 or p.ep == 1):
+        return "vLLM overlaps two batches only with data parallelism and expert parallelism"
+    if name == "two-batch" and setting.library == "sglang" and p.ep == 1:
+        return "SGLang overlaps two batches only with expert parallelism"
+    return ""
+
+
 def _quantisation(pool: Pool, setting: Setting) -> str:
     limits, p = setting.limits, pool.parallel
     for widths, block, degree, name in (
@@ -203,6 +225,7 @@ RULES: tuple[Rule, ...] = (
     Rule(name="expert-degree", broken=_expert_degree),
     Rule(name="experts", broken=_experts),
     Rule(name="kernel-library", broken=_library),
+    Rule(name="overlap", broken=_overlap),
     Rule(name="quantisation-block", broken=_quantisation),
 )
 

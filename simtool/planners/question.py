@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simtool.metrics import Result, Slo
-from simtool.plan import KernelLibrary, Plan, ProfileFile, Scheduler, Scheduling
+from simtool.plan import KernelLibrary, Overlap, Plan, ProfileFile, Scheduler, Scheduling
 from simtool.workload import Workload
 
 Objective = Literal[
@@ -38,6 +38,7 @@ class Space:
     max_num_seqs: tuple[int, ...] = (256,)
     max_num_batched_tokens: tuple[int, ...] = (2048, 8192)
     scheduling: tuple[Scheduling, ...] = ("chunked",)
+    overlap: tuple[Overlap, ...] = (Overlap(),)
     router: tuple[str, ...] = ("round_robin",)
 
 

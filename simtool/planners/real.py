@@ -79,7 +79,7 @@ class EngineShop:
         )
 
     def _costs(self, plan: Plan, pool: Pool) -> StepCosts:
-        key = (plan.weight_dtype, pool.parallel, pool.kv.dtype, pool.stage_devices or pool.device)
+        key = (plan.weight_dtype, pool.parallel, pool.kv.dtype, pool.stage_devices or pool.device, pool.overlap)
         if key not in self.costs:
             arch = self.architecture(plan.weight_dtype)
             devices = [stage.device for stage in stage_hardware(pool, self.hardware)]
@@ -93,7 +93,7 @@ class EngineShop:
         wide = replace(pool.scheduler, max_num_batched_tokens=self.max_tokens)
         if capture_sizes(wide) != capture_sizes(pool.scheduler):
             return None
-        key = (plan.weight_dtype, pool.parallel, wide, pool.kv.dtype, pool.stage_devices or pool.device)
+        key = (plan.weight_dtype, pool.parallel, wide, pool.kv.dtype, pool.stage_devices or pool.device, pool.overlap)
         if key not in self.widest:
             self.widest[key] = step_tables(
                 self._costs(plan, pool), replace(pool, scheduler=wide), self.hardware, host=self.host

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from simtool.errors import InfeasibleError, InputError
+from simtool.overlaps import overlap_name
 from simtool.plan import KvPolicy, Parallel, Plan, Pool, Router
 from simtool.planners.backend import Backend, DeviceGroup
 from simtool.planners.legal import Setting, broken_rule, model_limits
@@ -69,7 +70,15 @@ def _check_space(question: Question) -> None:
         for value in getattr(space, name):
             if value < 1:
                 raise InputError(value, f"{name} must be at least 1")
-    for name in ("weight_dtype", "kv_dtype", "max_num_seqs", "max_num_batched_tokens", "scheduling", "router"):
+    for name in (
+        "weight_dtype",
+        "kv_dtype",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "scheduling",
+        "overlap",
+        "router",
+    ):
         if not getattr(space, name):
             raise InputError(name, "the space has no value for it", "give at least one")
     for router in space.router:
@@ -81,8 +90,10 @@ def _pools(question: Question, group: DeviceGroup, moe: bool) -> Iterator[Pool]:
     """One-replica pools: parallel degrees that the devices could hold, and scheduler knobs."""
     space, most = question.space, group.count
     for parallel in _parallels(question, most, group.largest_node, moe):
-        knobs = product(space.kv_dtype, space.max_num_seqs, space.max_num_batched_tokens, space.scheduling)
-        for kv_dtype, seqs, tokens, scheduling in knobs:
+        knobs = product(
+            space.kv_dtype, space.max_num_seqs, space.max_num_batched_tokens, space.scheduling, space.overlap
+        )
+        for kv_dtype, seqs, tokens, scheduling, overlap in knobs:
             yield Pool(
                 device=group.device,
                 parallel=parallel,
@@ -96,6 +107,7 @@ def _pools(question: Question, group: DeviceGroup, moe: bool) -> Iterator[Pool]:
                     num_gpu_blocks=question.num_gpu_blocks,
                     dtype=kv_dtype,
                 ),
+                overlap=overlap,
             )
 
 
@@ -202,4 +214,5 @@ def _pool_label(pool: Pool) -> str:
     p = pool.parallel
     degrees = f"tp{p.tp}" + "".join(f" {name}{n}" for name, n in (("pp", p.pp), ("dp", p.dp), ("ep", p.ep)) if n > 1)
     device = "/".join(dict.fromkeys(pool.stage_devices)) or pool.device
-    return f"{pool.replicas} x {device} {degrees} · {pool.scheduler.max_num_batched_tokens} tokens"
+    overlap = "" if pool.overlap.off else f" · {overlap_name(pool.overlap)}"
+    return f"{pool.replicas} x {device} {degrees} · {pool.scheduler.max_num_batched_tokens} tokens{overlap}"

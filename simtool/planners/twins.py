@@ -42,6 +42,8 @@ def _digest(spec: EngineSpec, seats: int) -> bytes:
         tables.head_s[: seats * spec.dp + 1],
         tables.host_s[: seats + 1],
         tables.p2p_s,
+        tables.gain,
+        tables.leap_s[: seats + 1],
         tables.token_j,
         np.array([tables.prefill_step, float(tables.host_overlapped), tables.attention_w, tables.idle_w]),
     )

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection
 
+from simtool.overlaps import overlap_name
 from simtool.plan import Plan, Pool
 from simtool.planners.question import Objective
 
@@ -95,5 +96,6 @@ def plan_details(plan: Plan) -> str:
         lines.append(
             f"{pool.device}: {knobs.scheduling}, max_num_seqs {knobs.max_num_seqs:,}, "
             f"max_num_batched_tokens {knobs.max_num_batched_tokens:,}"
+            + ("" if pool.overlap.off else f", overlap {overlap_name(pool.overlap)}")
         )
     return "<br>".join(lines)

@@ -6,8 +6,8 @@ in the kernel, which is wider than independence would give.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from simtool.errors import InputError
 from simtool.hardware.cost import WEAKEST_LAST, Provenance
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.lowering_shard import MoeDispatch
-from simtool.plan import Pool, Scheduler
+from simtool.plan import Overlap, Pool, Scheduler
 from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.engine import EngineSpec
 from simtool.simulator.grids import PREFILL_STEP, capture_sizes, padded_tokens
 from simtool.simulator.host import HostOverhead
 from simtool.simulator.kv_capacity import context_limit, kv_capacity
+from simtool.simulator.overlap.gain_tables import StageLoad, gain_table, leap_table
+from simtool.simulator.overlap.gains import stage_gains
 from simtool.simulator.step_costs import (
     LOWER,
     NOMINAL,
@@ -29,6 +31,7 @@ from simtool.simulator.step_costs import (
     StageHardware,
     StepCosts,
     price_steps,
+    stage_shards,
 )
 from simtool.simulator.tables import StepTables
 
@@ -96,17 +99,23 @@ def price_pool(
 
     max_tokens, max_seqs: the largest max_num_batched_tokens and max_num_seqs they shall serve (0: the pool's own).
     """
+    stages = stage_hardware(pool, hardware)
+    pool = pool_on(pool, [stage.device for stage in stages])
     scheduler = pool.scheduler
-    return price_steps(
+    costs = price_steps(
         arch,
         pool.parallel,
-        stage_hardware(pool, hardware),
+        stages,
         kv_dtype=pool.kv.dtype,
         max_tokens=max(max_tokens, scheduler.max_num_batched_tokens),
         max_seqs=max(max_seqs, scheduler.max_num_seqs),
         max_context=max(scheduler.max_model_len, arch.max_position_embeddings),
         moe_dispatch=moe_dispatch,
     )
+    if pool.overlap.off:
+        return costs
+    shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype, moe_dispatch=moe_dispatch)
+    return replace(costs, overlap=pool.overlap, gains=stage_gains(shards, stages, pool.overlap, costs))
 
 
 def step_tables(
@@ -142,8 +151,9 @@ def _check_scheduler(scheduler: Scheduler) -> None:
 def _check_costs(costs: StepCosts, arch: ModelArchitecture, pool: Pool, stages: tuple[StageHardware, ...]) -> None:
     kv_dtype = arch.kv_dtype if pool.kv.dtype == "auto" else pool.kv.dtype
     same = costs.parallel == pool.parallel and costs.kv_dtype == kv_dtype and costs.arch == arch
+    same = same and costs.overlap == (Overlap() if pool.overlap.off else pool.overlap)
     if not same or costs.stage_devices != tuple(stage.device.name for stage in stages):
-        raise InputError("costs", "were priced for another model, parallel plan, KV dtype or device")
+        raise InputError("costs", "were priced for another model, parallel plan, KV dtype, overlap or device")
     scheduler = pool.scheduler
     if costs.max_tokens < scheduler.max_num_batched_tokens or costs.max_seqs < scheduler.max_num_seqs:
         raise InputError("costs", f"reach {costs.max_tokens} tokens and {costs.max_seqs} requests, the pool needs more")
@@ -154,6 +164,8 @@ def _provenance(costs: StepCosts) -> dict[str, str]:
     for stage in costs.stages:
         for family, kind in stage.provenance.items():
             weakest[family] = max(weakest.get(family, kind), kind, key=WEAKEST_LAST.index)
+    if costs.gains:  # what runs side by side is simulated; nobody measured it there
+        weakest["overlap"] = "roofline"
     return dict(sorted(weakest.items()))
 
 
@@ -191,8 +203,9 @@ def _tables(
     )
     mixed = [_spread(loads.all_padded, costs.grids.all_tokens, stage.experts[end]) for stage in costs.stages]
     decode = [_spread_rows(requests, costs.grids.decodes, stage.decode[end]) for stage in costs.stages]
-    return StepTables(
-        token_s=np.stack([_token_seconds(costs, index, loads, host, end) for index in range(len(stages))]),
+    stage_loads = [_stage_load(costs, index, loads, host, end) for index in range(len(stages))]
+    tables = StepTables(
+        token_s=np.stack([load.token_s for load in stage_loads]),
         shared_s=np.stack(mixed),
         decode_s=np.stack(decode),
         kv_knots=costs.grids.kv_knots,
@@ -207,18 +220,26 @@ def _tables(
         attention_w=group * float(np.mean([stage.attention_w for stage in costs.stages])),
         idle_w=group * sum(stage.device.idle_w for stage in stages),
     )
+    return _overlapped(tables, costs, stage_loads, end) if costs.gains else tables
 
 
-def _token_seconds(costs: StepCosts, stage: int, loads: _Loads, host: HostOverhead, end: int) -> Array:
-    """Dense part of a stage; where no CUDA graph covers the step, no faster than its kernels can be launched.
+def _stage_load(costs: StepCosts, stage: int, loads: _Loads, host: HostOverhead, end: int) -> StageLoad:
+    """A stage beside attention; the gap between steps is the last stage's."""
+    priced, dp = costs.stages[stage], costs.parallel.dp
+    return StageLoad(
+        padded=loads.padded,
+        dense_s=_spread(loads.padded, costs.grids.tokens, priced.token[end]),
+        shared_s=_spread(loads.all_padded[::dp], costs.grids.all_tokens, priced.experts[end]),
+        launch_s=host.eager_launch_s * priced.launches * loads.eager,
+        gap_s=np.where(loads.padded > 0, host.gap_s if stage == len(costs.stages) - 1 else 0.0, 0.0),
+    )
 
-    The gap between steps is the last stage's.
-    """
-    priced = costs.stages[stage]
-    seconds = _spread(loads.padded, costs.grids.tokens, priced.token[end])
-    launch_s = host.eager_launch_s * priced.launches
-    gap_s = host.gap_s if stage == len(costs.stages) - 1 else 0.0
-    return np.asarray(np.maximum(seconds, launch_s * loads.eager) + gap_s * (loads.padded > 0))
+
+def _overlapped(tables: StepTables, costs: StepCosts, stage_loads: Sequence[StageLoad], end: int) -> StepTables:
+    """The tables with what the overlap saves."""
+    pairs = zip(costs.gains, stage_loads, strict=True)
+    gain = np.stack([gain_table(found, load, end, costs.overlap) for found, load in pairs])
+    return replace(tables, gain=gain, leap_s=leap_table(tables.decode_s[0], gain[0], stage_loads[0].base_s))
 
 
 def _token_joules(costs: StepCosts, loads: _Loads, dp: int, tp: int) -> Array:

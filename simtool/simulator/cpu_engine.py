@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from simtool.hardware.device import Device
-from simtool.plan import Pool, Scheduler
+from simtool.plan import Overlap, Pool, Scheduler
 
 
 def scheduler_on(scheduler: Scheduler, devices: Sequence[Device]) -> Scheduler:
@@ -19,5 +19,7 @@ def scheduler_on(scheduler: Scheduler, devices: Sequence[Device]) -> Scheduler:
 
 
 def pool_on(pool: Pool, devices: Sequence[Device]) -> Pool:
-    """The pool with the scheduler that its devices run."""
-    return replace(pool, scheduler=scheduler_on(pool.scheduler, devices))
+    """The pool as its devices run it: with their scheduler, and on a CPU one kernel at a time."""
+    if all(device.kind != "cpu" for device in devices):
+        return pool
+    return replace(pool, scheduler=scheduler_on(pool.scheduler, devices), overlap=Overlap())

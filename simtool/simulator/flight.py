@@ -5,7 +5,7 @@ from __future__ import annotations
 from simtool.simulator.gaps import record_first
 from simtool.simulator.jit import jit
 from simtool.simulator.postprocess import decode_blocks, postprocess
-from simtool.simulator.pricing import decode_seconds, leap, record_leap, stage_seconds
+from simtool.simulator.pricing import hidden_attention_s, leap, leap_seconds, record_leap, stage_seconds
 from simtool.simulator.queues import next_finish
 from simtool.simulator.state import (
     ARRIVAL,
@@ -137,7 +137,7 @@ def extend(s: State, group: int, lane: int, most: int, horizon_s: float) -> None
     s.flight_i[group, lane, LEAP] = iterations
     s.flight_f[group, lane, LEAP_END] = end_s
     s.flight_f[group, lane, ATTENTION_SUM] = attention_s
-    last_s = fixed_s + decode_seconds(s, table, 0, decodes, mean + (iterations - 1))
+    last_s = fixed_s + leap_seconds(s, table, decodes, mean + (iterations - 1))
     s.flight_f[group, lane, LAST_START] = end_s - last_s if iterations > 1 else start_s
     s.stage_free[group, 0] = end_s
 
@@ -196,6 +196,7 @@ def commit(s: State, group: int, lane: int) -> int:
     end_s = s.flight_f[group, lane, LEAP_END]
     if s.records.shape[0] > 0:
         write_record(s, group, lane)
+    attention_s = s.flight_f[group, lane, ATTENTION_SUM] + hidden_attention_s(s, group, lane, iterations)
     ended = 0
     for row in range(s.group_i[group, ROW0], s.group_i[group, ROW0] + s.group_i[group, ROWS]):
         record_row_gaps(s, group, row, lane)
@@ -208,8 +209,6 @@ def commit(s: State, group: int, lane: int) -> int:
     s.group_i[group, STEPS] += iterations
     s.group_f[group, BUSY] += (end_s - s.flight_f[group, lane, LEAP_START]) / s.config[group, LANES]
     joules = s.token_j[table, min(s.flight_i[group, lane, STEP_TOKENS], s.token_j.shape[1] - 1)]
-    s.group_f[group, ENERGY] += (
-        iterations * joules + s.scalars[table, ATTENTION_W] * s.flight_f[group, lane, ATTENTION_SUM]
-    )
+    s.group_f[group, ENERGY] += iterations * joules + s.scalars[table, ATTENTION_W] * attention_s
     s.group_f[group, LAST_END] = max(s.group_f[group, LAST_END], end_s)
     return int(ended)

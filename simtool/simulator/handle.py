@@ -15,8 +15,20 @@ if COMPILED:
     from numba.experimental import structref
 
     DIMENSIONS = {
-        3: ("lane_i", "phase", "finish_heap", "join_s", "join_n", "flight_i", "flight_f", "token_s", "shared_s"),
+        3: (
+            "lane_i",
+            "phase",
+            "finish_heap",
+            "join_s",
+            "join_n",
+            "flight_i",
+            "flight_f",
+            "token_s",
+            "shared_s",
+            "leap_s",
+        ),
         4: ("chunks", "decode_s", "prefill_rate"),
+        5: ("gain",),
         1: ("prefix_ids", "prefix_offsets", "itl", "record_n"),
     }
     ELEMENTS = {"I4": types.int32, "I8": types.int64, "F8": types.float64}
@@ -71,6 +83,8 @@ if COMPILED:
         s.token_s = arrays.token_s
         s.shared_s = arrays.shared_s
         s.decode_s = arrays.decode_s
+        s.leap_s = arrays.leap_s
+        s.gain = arrays.gain
         s.knots = arrays.knots
         s.prefill_rate = arrays.prefill_rate
         s.head_s = arrays.head_s

@@ -102,8 +102,13 @@ def table_arrays(tables: Sequence[StepTables], latency_s: float) -> dict[str, An
     """The distinct step tables, stacked."""
     names = ("token_s", "shared_s", "decode_s", "prefill_rate", "head_s", "host_s", "p2p_s", "token_j")
     arrays = {name: stacked([getattr(t, name) for t in tables]) for name in names}
+    none = np.zeros((1, 1, 2, 2))
+    arrays["gain"] = stacked([t.gain if t.overlapped else none for t in tables])
+    arrays["leap_s"] = stacked([t.leap_s if t.overlapped else t.decode_s[0] for t in tables])
     arrays["knots"] = stacked_knots(tables)
-    arrays["scalars"] = np.array([[t.prefill_step, t.mixed_decode, t.attention_w, latency_s] for t in tables])
+    arrays["scalars"] = np.array(
+        [[t.prefill_step, t.mixed_decode, t.attention_w, latency_s, float(t.overlapped)] for t in tables]
+    )
     return arrays
 
 

@@ -39,7 +39,7 @@ ROW0, ROWS, TABLE, STEPS, CLOSED = range(5)
 # group_f columns, seconds and joules
 BUSY, ENERGY, LAST_END = range(3)
 # scalars columns
-PREFILL_STEP, MIXED_DECODE, ATTENTION_W, REQUEST_LATENCY = range(4)
+PREFILL_STEP, MIXED_DECODE, ATTENTION_W, REQUEST_LATENCY, OVERLAPPED = range(5)
 # flight_i and flight_f columns: the step (or leap of equal steps) that is running in a lane
 LEAP, STEP_TOKENS, BLOCKED = range(3)
 LEAP_START, LEAP_END, LEAP_FIXED, ATTENTION_SUM, LAST_START = range(5)
@@ -97,10 +97,12 @@ class State(NamedTuple):
     token_s: F8  # [M, S, T]
     shared_s: F8  # [M, S, T_all]
     decode_s: F8  # [M, S, D, K]
+    leap_s: F8  # [M, D, K] decode_s of the only stage, less what an overlap saves of steps of decodes alone
+    gain: F8  # [M, S, T, U, V]
     knots: F8  # [M, K]
     prefill_rate: F8  # [M, S, Q, C]
     head_s: F8  # [M, N]
     host_s: F8  # [M, N]
     p2p_s: F8  # [M, T]
     token_j: F8  # [M, T]
-    scalars: F8  # [M, 4]
+    scalars: F8  # [M, 5]

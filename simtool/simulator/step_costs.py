@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from simtool.models.lowering_attention import decode_operators, prefill_operator
 from simtool.models.lowering_mlp import expert_operators
 from simtool.models.lowering_shard import MoeDispatch, Shard, make_shard
 from simtool.models.operators import Operator
-from simtool.plan import Parallel
+from simtool.plan import Overlap, Parallel
 from simtool.simulator.grids import StepGrids, step_grids
 
 Array = NDArray[np.float64]
@@ -26,6 +26,9 @@ NOMINAL, LOWER, UPPER = range(3)  # first axis of every priced array
 # Prefill attention of a chunk is priced as its share of a launch that fills vLLM's default token budget: all chunks of
 # a step run in one variable-length kernel, so short chunks do not each pay its latency.
 _LAUNCH_TOKENS = 2048.0
+# Attention of decodes, and of prompts, over itself and the rest of the step: where an overlap's gain is tabulated.
+DECODE_SHARES = np.linspace(0.0, 1.0, 9)
+PREFILL_SHARES = np.linspace(0.0, 1.0, 5)
 REFERENCE = (32, 1024, 1024)  # decodes, their KV length, tokens of a prompt: the step whose provenance is reported
 
 
@@ -64,10 +67,24 @@ class StageCosts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverlapGain:
+    """What an overlap saves of one stage's steps, as a share of each (negative: it costs).
+
+    saved [3, T, U, V]: at `tokens` [T] of a rank; U: a step without decodes, then the knots DECODE_SHARES; V: without
+    prompts, then PREFILL_SHARES. The first axis is nominal, lower, upper: at the lower end of a step's time its tasks
+    overlap as well as they can at all, at the upper one they run one by one.
+    """
+
+    tokens: Array
+    saved: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepCosts:
     """Costs of all stages of a (parallel, KV dtype) on given hardware, up to max_tokens, max_seqs and max_context.
 
-    Pools that differ in replicas, scheduler knobs or KV policy share one value; the planner holds it.
+    Pools that differ in replicas, scheduler knobs or KV policy share one value; the planner holds it. gains: what
+    `overlap` saves, a stage each (empty: nothing overlaps).
     """
 
     arch: ModelArchitecture
@@ -79,6 +96,8 @@ class StepCosts:
     max_context: int
     grids: StepGrids
     stages: tuple[StageCosts, ...]
+    overlap: Overlap = field(default_factory=Overlap)
+    gains: tuple[OverlapGain, ...] = ()
 
 
 def price_steps(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ class StepTables:
     p2p_s     [max_tokens+1]             activation transfer to the next stage (zero where S = 1)
     token_j   [max_tokens*dp+1]          dynamic joules of the replica, all stages, for so many tokens of all ranks
     mixed_decode                         a step with prefill chunks takes so many times decode(s, D, x)
+    gain      [S, max_tokens+1, U, V]    share of a stage's step that an overlap saves, by the tokens of a rank and the
+                                         share of decode attention, and of prefill attention, in it: U, V are a step
+                                         without that attention, then knots from 0 to 1 (empty: nothing overlaps)
+    leap_s    [max_seqs+1, K]            decode_s[0] less what the overlap saves of a step of D decodes and nothing else
     attention_w, idle_w                  dynamic watts during attention; static watts of the replica's devices
     """
 
@@ -47,6 +51,29 @@ class StepTables:
     attention_w: float
     idle_w: float
     mixed_decode: float = 1.0
+    gain: Array = field(default_factory=lambda: np.zeros((1, 0, 2, 2)))
+    leap_s: Array = field(default_factory=lambda: np.zeros((0, 2)))
+
+    @property
+    def overlapped(self) -> bool:
+        """Whether an overlap saves anything, or costs."""
+        return bool(self.gain.shape[1] > 0)
+
+    def without_overlap(self) -> StepTables:
+        """Tables without a gain whose steps are never slower than these: all save the most that any can."""
+        if not self.overlapped:
+            return self
+        at_tokens = 1.0 - np.maximum(self.gain.max(axis=(2, 3)), 0.0)  # [S, T]
+        least = at_tokens.min(axis=1)
+        return replace(
+            self,
+            token_s=self.token_s * at_tokens,
+            shared_s=self.shared_s * least[:, None],
+            decode_s=self.decode_s * least[:, None, None],
+            prefill_rate=self.prefill_rate * least[:, None, None],
+            gain=self.gain[:, :0],
+            leap_s=self.leap_s[:0],
+        )
 
     def narrowed(self, max_tokens: int, dp: int) -> StepTables:
         """The tables of the same engine with a smaller token budget: views, so that both share their memory."""
@@ -56,4 +83,5 @@ class StepTables:
             shared_s=self.shared_s[:, : max_tokens * dp + 1],
             p2p_s=self.p2p_s[: max_tokens + 1],
             token_j=self.token_j[: max_tokens * dp + 1],
+            gain=self.gain[:, : max_tokens + 1],
         )

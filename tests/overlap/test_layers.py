@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simtool.overlaps import STOCK
+from simtool.plan import Fusion, Overlap
 from simtool.simulator.overlap.kernel import Kernel
 from simtool.simulator.overlap.layers import layer_graph
-from simtool.simulator.overlap.policy import Fusion, Overlap
-from simtool.simulator.overlap.stock import STOCK
 from simtool.simulator.tasks.bounds import graph_bounds
 from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.task import Resource

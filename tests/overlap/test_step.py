@@ -7,11 +7,10 @@ import pytest
 from simtool.errors import InputError
 from simtool.hardware.cluster import parse_cluster
 from simtool.models.config import load_architecture
-from simtool.plan import Parallel, Pool
+from simtool.overlaps import STOCK
+from simtool.plan import Overlap, Parallel, Pool
 from simtool.simulator.batch_text import parse_batch
-from simtool.simulator.overlap.policy import Overlap
 from simtool.simulator.overlap.step import overlapped_step
-from simtool.simulator.overlap.stock import STOCK
 from simtool.simulator.priced_cluster import priced_cluster
 
 HARDWARE, _ = priced_cluster(parse_cluster("2xh200"), "vllm")

@@ -22,13 +22,18 @@ def law_tables(
     host_s: float = 2e-4,
     hidden: bool = False,
     mixed: float = 1.0,
+    gain: float = 0.0,
 ) -> StepTables:
-    """step = base + token_s*T + kv_s*D*x (concave kinks between knots) + pair_s*pairs, the same in every stage."""
+    """step = base + token_s*T + kv_s*D*x (concave kinks between knots) + pair_s*pairs, the same in every stage.
+
+    gain: about what share of it an overlap saves; 0: nothing overlaps.
+    """
     tokens = np.arange(max_tokens + 1)
     knots = np.concatenate([[0.0], 2.0 ** np.arange(0, 18)])
     per_length = knots + 30.0 * np.sqrt(knots)
     decode = kv_s * np.arange(max_seqs + 1)[:, None] * per_length[None, :]
     total = np.arange(max_tokens * dp + 1)
+    bumps = np.sin(np.arange(stages * (max_tokens + 1) * 24)).reshape(stages, max_tokens + 1, 6, 4)
     return StepTables(
         token_s=np.tile(base_s + token_s * tokens, (stages, 1)) / stages,
         shared_s=np.tile(1e-6 * total if dp > 1 else 0.0 * total, (stages, 1)),
@@ -44,6 +49,8 @@ def law_tables(
         mixed_decode=mixed,
         attention_w=100.0,
         idle_w=50.0,
+        gain=gain * bumps if gain else np.zeros((stages, 0, 6, 4)),
+        leap_s=decode * (1.0 - 0.7 * gain) - gain * base_s if gain else np.zeros((0, len(knots))),
     )
 
 

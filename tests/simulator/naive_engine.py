@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simtool.simulator.engine import EngineSpec
+from simtool.simulator.tables import StepTables
 from simtool.workload import Workload
 
 
@@ -37,14 +38,28 @@ def decode_s(engine: EngineSpec, lengths: list[int]) -> float:
     return float(np.interp(sum(lengths) / count, tables.kv_knots, tables.decode_s[0, count]))
 
 
+def saved_share(tables: StepTables, tokens: int, base: float, decode: float, prefill: float) -> float:
+    """What an overlap saves, bilinear in the attention's shares; the first knot is a step without that attention."""
+    knots = [np.linspace(0.0, 1.0, size - 1) for size in tables.gain.shape[2:]]
+    shares = decode / (base + decode), prefill / (base + prefill)
+    rows = tables.gain[0, tokens]
+    rows = rows[0] if decode == 0 else np.array([np.interp(shares[0], knots[0], column) for column in rows[1:].T])
+    return float(rows[0] if prefill == 0 else np.interp(shares[1], knots[1], rows[1:]))
+
+
 def step_s(engine: EngineSpec, chunks: list[tuple[int, int]], lengths: list[int], sampled: int) -> float:
     tables = engine.tables
     tokens = len(lengths) + sum(new for new, _ in chunks)
-    seconds = tables.token_s[0, tokens] + tables.shared_s[0, tokens] + tables.head_s[sampled]
-    if lengths:
-        seconds += decode_s(engine, lengths) * (tables.mixed_decode if chunks else 1.0)
+    base = tables.token_s[0, tokens] + tables.shared_s[0, tokens]
+    decode = decode_s(engine, lengths) * (tables.mixed_decode if chunks else 1.0) if lengths else 0.0
     rate = tables.prefill_rate[0, 0, 0]  # the law's rate is the same everywhere
-    seconds += sum(rate * new * (context + 0.5 * (new + 1)) for new, context in chunks)
+    prefill = sum(rate * new * (context + 0.5 * (new + 1)) for new, context in chunks)
+    seconds = base + decode + prefill
+    if tables.overlapped and not chunks:
+        seconds = base + np.interp(sum(lengths) / len(lengths), tables.kv_knots, tables.leap_s[len(lengths)])
+    elif tables.overlapped:
+        seconds *= 1.0 - saved_share(tables, tokens, base, decode, prefill)
+    seconds += tables.head_s[sampled]
     host = tables.host_s[len(lengths) + len(chunks)]
     return float(max(seconds, host) if tables.host_overlapped else seconds + host)
 

@@ -45,6 +45,7 @@ def engines(draw: st.DrawFn, modes: tuple[str, ...] = MODES) -> EngineSpec:
         hidden=draw(st.booleans()),
         host_s=draw(st.sampled_from([0.0, 2e-4, 8e-3])),
         mixed=draw(st.sampled_from([1.0, 2.5])),
+        gain=draw(st.sampled_from([0.0, 0.3])),
     )
 
 

@@ -35,7 +35,6 @@ def main(arguments: Sequence[str]) -> int:
             seed=options.seed,
             dtype=options.dtype,
             offload_experts=options.offload_experts,
-            overlap=options.overlap,
         )
         check_device(request.device)
         plan, workload = load_plan(options.plan), read_trace(options.trace)
@@ -101,7 +100,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of weights and prompts")
     parser.add_argument("--dtype", default="auto", help="of activations and cache: auto, fp32, fp16, bf16")
     parser.add_argument("--offload-experts", type=int, default=0, help="experts a layer kept on the device [all]")
-    parser.add_argument("--overlap", action="store_true", help="shared experts beside the routed ones")
     return parser
 
 

@@ -149,7 +149,7 @@ def executor_options(pool: Pool, num_blocks: int, request: ExecuteRequest, devic
         dtype=request.dtype,
         capture_sizes=tuple(capture_sizes(pool.scheduler)) if device == "cuda" else (),
         offload_cache_experts=request.offload_experts,
-        overlap=request.overlap,
+        overlap=pool.overlap.branch_stream,
     )
 
 

@@ -15,8 +15,7 @@ class ExecuteRequest:
     """device "": the GPU where torch sees one. layers: of the model (0: all). seed: of weights and prompts.
 
     dtype: of activations, cache and unquantised weights ("auto": the model's). offload_experts: experts a layer that
-    stay on the device while all live in host memory (0: no offload). overlap: shared experts beside the routed ones, on
-    a stream of their own.
+    stay on the device while all live in host memory (0: no offload).
     """
 
     device: Literal["", "cpu", "cuda"] = ""
@@ -24,7 +23,6 @@ class ExecuteRequest:
     seed: int = 0
     dtype: str = "auto"
     offload_experts: int = 0
-    overlap: bool = False
 
     def __post_init__(self) -> None:
         if self.device not in ("", "cpu", "cuda"):

@@ -12,6 +12,7 @@ from simtool.errors import InputError
 from simtool.hardware.measured_device import slug
 from simtool.hardware.own_cluster import own_cluster
 from simtool.models.architecture import DenseMlp, ModelArchitecture, MoeMlp
+from simtool.overlaps import STOCK
 from simtool.plan import Plan
 
 
@@ -40,7 +41,8 @@ def settings_of(job: Job, request: ExecuteRequest, device: str) -> RunSettings:
         weight_dtypes=_stored(job.architecture, job.compute_dtype),
         kv_dtype=job.compute_dtype,
         offload_experts=request.offload_experts if _mixtures(job.architecture) else 0,
-        overlap=request.overlap and not _overlap_lacks(job.architecture, device),
+        overlap=any(pool.overlap.branch_stream for pool in job.plan.pools)
+        and not _overlap_lacks(job.architecture, device),
         seed=request.seed,
     )
 
@@ -56,8 +58,11 @@ def _request_notes(job: Job, request: ExecuteRequest, device: str) -> Iterator[s
         yield f"activations and float weights in {job.compute_dtype}, not the model's {wanted} that is predicted"
     if request.offload_experts and not _mixtures(job.architecture):
         yield "no experts offloaded: the model has none"
-    if request.overlap and (lack := _overlap_lacks(job.architecture, device)):
+    overlaps = [pool.overlap for pool in job.plan.pools]
+    if any(overlap.branch_stream for overlap in overlaps) and (lack := _overlap_lacks(job.architecture, device)):
         yield f"no overlap: {lack}"
+    if any(overlap not in _RUN for overlap in overlaps):
+        yield "no overlap but of shared experts: the executor runs one kernel after the other"
 
 
 def _device_notes(plan: Plan, here: str) -> Iterator[str]:
@@ -68,6 +73,7 @@ def _device_notes(plan: Plan, here: str) -> Iterator[str]:
             yield f"ran on {here}, and the plan is for {name if own == name else f'{name} ({own})'}: " + _OTHER
 
 
+_RUN = (STOCK["none"], STOCK["shared-experts"])
 _OTHER = "what is measured is not what the plan predicts"
 
 

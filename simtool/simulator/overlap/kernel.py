@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from simtool.hardware.device import Device
 from simtool.models.operators import Operator
 from simtool.simulator.step_costs import StageHardware
@@ -51,40 +53,61 @@ def device_resources(device: Device) -> tuple[Resource, ...]:
     )
 
 
-def make_kernel(operator: Operator, hardware: StageHardware, *, name: str = "", part: float = 1.0) -> Kernel:
-    """The kernel of `part` of an operator, whose column has one step."""
+def make_kernels(operator: Operator, hardware: StageHardware, *, name: str = "", part: float = 1.0) -> list[Kernel]:
+    """The kernel of `part` of an operator, for each step of its column."""
     cost, device = hardware.cost_model.price(operator), hardware.device
     collective = operator.family == "collective"
-    seconds = part * float(cost.seconds[0])
-    memory = min(part * float(operator.hbm_bytes[0]) / device.hbm_bytes_per_s, seconds)
-    compute = 0.0 if collective else min(part * float(operator.flops[0]) / device.peak_flops(operator.dtype), seconds)
-    sent = min(part * float(cost.roofline_s[0]), seconds) if collective else 0.0
-    busy = min(seconds, (sent if collective else max(compute, memory)) / FULL_RATE)
-    if collective:
-        sent = busy
-    elif compute >= memory:
-        compute = busy
-    else:
-        memory = busy
-    tiles, wave_fill = _waves(operator, device) if compute >= memory and busy > 0 else (0, 1.0)
-    crowd = 0.0 if collective else max(compute, MEMORY_SHARE * memory)
-    link = "nic" if collective and float(operator.dims["nodes"][0]) > 1 else "nvlink"
-    work = {"sm": wave_fill * crowd * device.sm_count, "hbm": memory * device.hbm_bytes_per_s, link: sent}
-    return Kernel(
-        name=name or operator.name,
-        family=operator.family,
-        seconds=seconds,
-        latency_s=seconds - busy,
-        work={resource: units for resource, units in work.items() if units > 0},
-        tiles=tiles,
-        wave_fill=wave_fill,
-    )
+    seconds = part * cost.seconds
+    memory = np.minimum(part * operator.hbm_bytes / device.hbm_bytes_per_s, seconds)
+    compute = np.minimum(part * operator.flops / device.peak_flops(operator.dtype), seconds)
+    sent = np.minimum(part * cost.roofline_s, seconds) if collective else np.zeros_like(seconds)
+    work = _Work(name=name or operator.name, operator=operator, device=device)
+    columns = (seconds, np.zeros_like(seconds) if collective else compute, memory, sent)
+    return [work.kernel(at, *(float(column[at]) for column in columns)) for at in range(len(seconds))]
 
 
-def _waves(operator: Operator, device: Device) -> tuple[int, float]:
+def make_kernel(operator: Operator, hardware: StageHardware, *, name: str = "", part: float = 1.0) -> Kernel:
+    """The kernel of `part` of an operator, whose column has one step."""
+    return make_kernels(operator, hardware, name=name, part=part)[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """One operator on one device, from its roofline times to work on resources."""
+
+    name: str
+    operator: Operator
+    device: Device
+
+    def kernel(self, at: int, seconds: float, compute: float, memory: float, sent: float) -> Kernel:
+        """The kernel of step `at`, alone `seconds`; compute, memory and sent: seconds of each at full rate."""
+        operator, device, collective = self.operator, self.device, self.operator.family == "collective"
+        busy = min(seconds, (sent if collective else max(compute, memory)) / FULL_RATE)
+        if collective:
+            sent = busy
+        elif compute >= memory:
+            compute = busy
+        else:
+            memory = busy
+        tiles, wave_fill = _waves(operator, at, device) if compute >= memory and busy > 0 else (0, 1.0)
+        crowd = 0.0 if collective else max(compute, MEMORY_SHARE * memory)
+        link = "nic" if collective and float(operator.dims["nodes"][at]) > 1 else "nvlink"
+        work = {"sm": wave_fill * crowd * device.sm_count, "hbm": memory * device.hbm_bytes_per_s, link: sent}
+        return Kernel(
+            name=self.name,
+            family=operator.family,
+            seconds=seconds,
+            latency_s=seconds - busy,
+            work={resource: units for resource, units in work.items() if units > 0},
+            tiles=tiles,
+            wave_fill=wave_fill,
+        )
+
+
+def _waves(operator: Operator, at: int, device: Device) -> tuple[int, float]:
     """(output tiles, share of the device that its waves fill) of a GEMM; (0, 1) for what has no tiles."""
     if operator.family != "gemm":
         return 0, 1.0
-    tiles = math.ceil(float(operator.dims["m"][0]) / _TILE) * math.ceil(float(operator.dims["n"][0]) / _TILE)
+    tiles = math.ceil(float(operator.dims["m"][at]) / _TILE) * math.ceil(float(operator.dims["n"][at]) / _TILE)
     waves = tiles / device.sm_count
     return tiles, waves / math.ceil(waves)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from simtool.plan import Fusion, Overlap
 from simtool.simulator.overlap.kernel import Kernel
-from simtool.simulator.overlap.policy import Fusion, Overlap
 from simtool.simulator.tasks.graph import TaskGraph
 from simtool.simulator.tasks.task import Resource, Task
 

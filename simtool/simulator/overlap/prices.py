@@ -10,10 +10,12 @@ import numpy as np
 from simtool.models.layer_chain import LayerKind, Link, layer_chain, one_layer
 from simtool.models.lowering_attention import decode_operators, prefill_operators
 from simtool.models.lowering_shard import Shard
-from simtool.models.operators import Operator
+from simtool.models.operators import Array, Operator
 from simtool.simulator.batch_text import StepText
-from simtool.simulator.overlap.kernel import Kernel, make_kernel
+from simtool.simulator.overlap.kernel import Kernel, make_kernels
 from simtool.simulator.step_costs import StageHardware
+
+Chain = tuple[tuple[Kernel, ...], tuple[Kernel, ...]]  # kernels before attention, and after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,26 +32,45 @@ class LayerPrices:
     def __call__(self, share: float) -> tuple[Kernel, ...]:
         """Kernels of `share` of the batch, in order; each share is priced once."""
         if share not in self.known:
-            chain = layer_chain(self.shard, self.kind, np.array([share * self.tokens]))
-            attention = [make_kernel(operator, self.hardware) for operator in self._attention(share)]
-            self.known[share] = (*self._linked(chain.before), *attention, *self._linked(chain.after))
+            chains = chain_kernels(self.shard, self.kind, self.hardware, np.array([share * self.tokens]))
+            before, after = chains[0]
+            self.known[share] = (*before, *self._attention(share), *after)
         return self.known[share]
 
-    def _linked(self, links: Sequence[Link]) -> list[Kernel]:
-        kernels = [make_kernel(link.operator, self.hardware, name=link.name, part=link.part) for link in links]
-        return [
-            replace(kernel, branch=link.branch, joins=link.joins) for kernel, link in zip(kernels, links, strict=True)
-        ]
-
-    def _attention(self, share: float) -> list[Operator]:
+    def _attention(self, share: float) -> list[Kernel]:
         """A share of the batch is that share of its requests, decodes and chunks alike."""
         one, batch = one_layer(self.shard, self.kind), self.batch
-        operators: list[Operator] = []
+        kernels: list[Kernel] = []
         for chunk in batch.chunks:
             sizes = (share * chunk.requests, chunk.new_tokens, chunk.context_tokens)
-            operators += prefill_operators(one, *(np.array([float(size)]) for size in sizes))
+            operators = prefill_operators(one, *(np.array([float(size)]) for size in sizes))
+            kernels += attention_kernels(operators, self.hardware)[0]
         if batch.decodes:
             mean = np.array([batch.decode_kv_tokens / batch.decodes])
             beside = np.array([float(len(batch.chunks))])
-            operators += decode_operators(one, np.array([share * batch.decodes]), mean, beside_prefill=beside)
-        return operators
+            operators = decode_operators(one, np.array([share * batch.decodes]), mean, beside_prefill=beside)
+            kernels += attention_kernels(operators, self.hardware)[0]
+        return kernels
+
+
+def attention_kernels(operators: Sequence[Operator], hardware: StageHardware) -> list[tuple[Kernel, ...]]:
+    """The kernels of each step of the operators' columns."""
+    return list(zip(*(make_kernels(operator, hardware) for operator in operators), strict=True))
+
+
+def chain_kernels(shard: Shard, kind: LayerKind, hardware: StageHardware, tokens: Array) -> list[Chain]:
+    """The kernels of a layer beside attention, for each of `tokens` [b] of a rank."""
+    chain = layer_chain(shard, kind, tokens)
+    before, after = _linked(chain.before, hardware, len(tokens)), _linked(chain.after, hardware, len(tokens))
+    return list(zip(before, after, strict=True))
+
+
+def _linked(links: Sequence[Link], hardware: StageHardware, steps: int) -> list[tuple[Kernel, ...]]:
+    columns = [
+        [
+            replace(kernel, branch=link.branch, joins=link.joins)
+            for kernel in make_kernels(link.operator, hardware, name=link.name, part=link.part)
+        ]
+        for link in links
+    ]
+    return [tuple(column[step] for column in columns) for step in range(steps)]

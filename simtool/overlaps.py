@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from simtool.simulator.overlap.policy import Fusion, Overlap
+from dataclasses import replace
+
+from simtool.plan import Fusion, Overlap
 
 # Multiprocessors that NCCL and DeepEP kernels take beside others (DeepEP's default is 20 of 132).
 _COMM_SMS = 20
@@ -39,3 +41,11 @@ STOCK: dict[str, Overlap] = {
         comm_sms=_COMM_SMS,
     ),
 }
+
+
+def overlap_name(overlap: Overlap) -> str:
+    """The stock name of an overlap, whatever its token thresholds; "own" for one that is not in stock."""
+    bare = replace(overlap, min_tokens=0, min_prefill_tokens=0)
+    if bare.off:
+        return "none"
+    return next((name for name, stock in STOCK.items() if stock == bare), "own")
