@@ -51,7 +51,7 @@ class Overlap:
     branch_stream: bool = False
     fusions: tuple[Fusion, ...] = ()
     comm_sms: int = 0
-    full_comm_sms: int = 0
+    full_comm_sms: float = 0.0
     fixed_sms: bool = False
     compute_first: bool = False
     reduces_in_memory: bool = False
