@@ -100,3 +100,9 @@ def test_flash_overlap_gains_and_stays_below_what_can_be_hidden():
     made = pair(1.0)
     assert max(kernel.seconds for kernel in made) < seconds < pair.serial_s
     assert len(groups) > 1
+
+
+def test_only_collectives_that_add_have_sums_to_save(h800):
+    gathered, _ = c2_comet.kernels(c2_comet.Mixture(tokens=8192), h800, (0,))(1.0)
+    multiplied, reduced = c2_comet.kernels(c2_comet.Mixture(tokens=8192), h800, (1,))(1.0)
+    assert (gathered.sum_share, multiplied.sum_share, reduced.sum_share) == (0.0, 0.0, 0.5)
