@@ -122,11 +122,14 @@ def _check_overlap(overlap: Overlap, source: str) -> None:
         raise InputError(source, f"nano_batches add up to {sum(shares)}", "shares of a batch add up to 1")
     counts = {"comm_sms": overlap.comm_sms, "min_tokens": overlap.min_tokens}
     counts["min_prefill_tokens"] = overlap.min_prefill_tokens
-    for name, value in counts.items():
+    for name, value in {**counts, "full_comm_sms": overlap.full_comm_sms}.items():
         if not 0 <= value <= _MOST:
             raise InputError(source, f"{name} is {_shorten(value)}", f"it lies between 0 and {_MOST:,}")
     for fusion in overlap.fusions:
         if not 1 <= fusion.chunks <= _MOST_CHUNKS:
             raise InputError(source, f"chunks is {_shorten(fusion.chunks)}", f"it lies between 1 and {_MOST_CHUNKS}")
-        if not 0.0 <= fusion.local_first < 1.0:
-            raise InputError(source, f"local_first is {fusion.local_first}", "it lies in [0, 1)")
+        for name, share in (("local_first", fusion.local_first), ("local_last", fusion.local_last)):
+            if not 0.0 <= share < 1.0:
+                raise InputError(source, f"{name} is {share}", "it lies in [0, 1)")
+        if len(fusion.waves) > _MOST_CHUNKS or any(not 1 <= waves <= _MOST for waves in fusion.waves):
+            raise InputError(source, f"waves is {_shorten(fusion.waves)}", "each chunk has at least one wave")

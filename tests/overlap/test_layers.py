@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simtool.errors import InputError
 from simtool.overlaps import STOCK
 from simtool.plan import Fusion, Overlap
 from simtool.simulator.overlap.kernel import Kernel
@@ -122,7 +123,9 @@ def beside_memory(share):
         name="o", family="gemm", seconds=4 * share, latency_s=0.0, work={"sm": 400 * share, "hbm": 4 * share}
     )
     work = {"nvlink": 2 * share, "hbm": 2 * share}
-    sent = Kernel(name="mlp_all_reduce", family="collective", seconds=2 * share, latency_s=0.0, work=work)
+    sent = Kernel(
+        name="mlp_all_reduce", family="collective", seconds=2 * share, latency_s=0.0, work=work, sum_share=0.5
+    )
     return kernel, sent
 
 
@@ -188,3 +191,69 @@ def test_every_overlap_does_all_the_work_once(shares, streams, chunks, separate,
         assert math.fsum(task.work.get(resource, 0.0) for task in graph.tasks) == pytest.approx(wanted)
     bounds, found = graph_bounds(graph), simulate_tasks(graph)
     assert bounds.lower_s * (1 - 1e-9) <= found.makespan_s <= bounds.serial_s * (1 + 1e-9)
+
+
+def test_a_starved_collective_is_slower_in_proportion():
+    price = lambda share: (gemm("o", 4.0, share), reduce("mlp_all_reduce", 2.1, 0.1, share))  # noqa: E731
+    for held, seconds in ((8, 2 * 12 / 8), (12, 2.0), (24, 2.0)):
+        slow = Overlap(network_stream=True, comm_sms=held, full_comm_sms=12)
+        assert run(price, slow, layers=1).makespan_s == pytest.approx(4.0 + 0.1 + seconds)
+
+
+def test_blocks_that_send_compute_nothing_where_they_are_fixed():
+    """GEMM of 4 s in 4 chunks on 75 of 100 multiprocessors throughout, then the last message of 0.5 s."""
+    price = lambda share: (gemm("o", 4.0, share), reduce("mlp_all_reduce", 2.0, 0.0, share))  # noqa: E731
+    fused = (Fusion(collective="mlp_all_reduce", chunks=4),)
+    fixed = Overlap(fusions=fused, comm_sms=25, fixed_sms=True)
+    assert run(price, fixed, layers=1).makespan_s == pytest.approx(4.0 / 0.75 + 0.5)
+    lent = Overlap(fusions=fused, comm_sms=25)  # nothing is sent during the first chunk, nor after each message
+    assert run(price, lent, layers=1).makespan_s < 4.0 / 0.75 + 0.5
+
+
+def test_what_nobody_else_needs_goes_last():
+    """Three of four chunks are sent; the last message runs beside the fourth chunk, and what follows waits for both."""
+    price = lambda share: (gemm("o", 4.0), reduce("mlp_all_reduce", 3.0, 0.0), reduce("gather", 1.0, 0.0))  # noqa: E731
+    own = Fusion(collective="mlp_all_reduce", chunks=3, local_last=0.25)
+    assert run(price, Overlap(fusions=(own,), network_stream=True), layers=1).makespan_s == pytest.approx(5.0)
+    assert run(price, Overlap(fusions=(own,), network_stream=True), layers=2).makespan_s == pytest.approx(10.0)
+
+
+def tiled(tiles, sms=100):
+    waves = tiles / sms
+    fill = waves / math.ceil(waves)
+    work = {"sm": fill * math.ceil(waves) * sms}  # a second a wave
+    whole = Kernel(
+        name="o",
+        family="gemm",
+        seconds=math.ceil(waves),
+        latency_s=0.0,
+        work=work,
+        tiles=tiles,
+        wave_fill=fill,
+    )
+    return lambda share: (whole, reduce("mlp_all_reduce", 0.25 + 4.0 * share, 0.25))
+
+
+@settings(max_examples=40, deadline=None)
+@given(tiles=st.integers(99, 1200), seed=st.randoms(use_true_random=False))
+def test_messages_after_groups_of_waves_follow_flash_overlap_s_formula(tiles, seed):
+    """end = max(computed, sent) + latency(bytes) over the groups; waves run on what the collective leaves."""
+    waves, groups = math.ceil(tiles / 98), []
+    while sum(groups) < waves:
+        groups.append(seed.randint(1, waves - sum(groups)))
+    fusion = Fusion(collective="mlp_all_reduce", chunks=1, waves=tuple(groups), separate="messages")
+    found = run(tiled(tiles), Overlap(fusions=(fusion,), comm_sms=2, fixed_sms=True), layers=1).makespan_s
+    computed = sent = 0.0
+    for group in groups:
+        start, computed = computed, computed + group
+        share = (min(98 * computed, tiles) - 98 * start) / tiles
+        sent = max(computed, sent) + 0.25 + 4.0 * share
+    assert found == pytest.approx(sent)
+
+
+def test_groups_that_are_not_the_waves_are_refused():
+    fusion = Fusion(collective="mlp_all_reduce", chunks=1, waves=(1, 1), separate="messages")
+    with pytest.raises(InputError, match="groups of the 5 waves"):
+        run(tiled(490), Overlap(fusions=(fusion,), comm_sms=2))
+    with pytest.raises(InputError, match="leave none"):
+        run(tiled(490), Overlap(fusions=(fusion,), comm_sms=100))

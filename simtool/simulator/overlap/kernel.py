@@ -22,6 +22,7 @@ FULL_RATE = 0.5
 # Multiprocessors that fill the memory, as a share: NanoFlow (arXiv 2408.12757, figure 5) measures decode attention at
 # 0.8 of its speed on 0.4 of the device.
 MEMORY_SHARE = 0.5
+_SUMS = ("all_reduce", "reduce_scatter")  # what they read of the memory is for sums; it is as much as they write
 _TILE = 128  # rows and columns of an output tile of a large GEMM (cuBLAS, CUTLASS)
 
 
@@ -30,6 +31,7 @@ class Kernel:
     """seconds alone, of which latency_s shares with nobody; work: resource → units. tiles: see Task.
 
     wave_fill: share of the device that its waves fill on average; its work on "sm" is that much less than its time.
+    sum_share: share of its memory traffic that only adding up needs.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Kernel:
     work: dict[str, float]
     tiles: int = 0
     wave_fill: float = 1.0
+    sum_share: float = 0.0
     branch: bool = False
     joins: bool = False
 
@@ -101,6 +104,7 @@ class _Work:
             work={resource: units for resource, units in work.items() if units > 0},
             tiles=tiles,
             wave_fill=wave_fill,
+            sum_share=0.5 if operator.collective in _SUMS else 0.0,
         )
 
 
