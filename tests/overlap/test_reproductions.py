@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.reproductions import c1_t3, c2_comet, c3_flashoverlap
+from benchmarks.reproductions import a1_nanoflow, c1_t3, c2_comet, c3_flashoverlap
 from simtool.plan import Overlap
 
 
@@ -106,3 +106,12 @@ def test_only_collectives_that_add_have_sums_to_save(h800):
     gathered, _ = c2_comet.kernels(c2_comet.Mixture(tokens=8192), h800, (0,))(1.0)
     multiplied, reduced = c2_comet.kernels(c2_comet.Mixture(tokens=8192), h800, (1,))(1.0)
     assert (gathered.sum_share, multiplied.sum_share, reduced.sum_share) == (0.0, 0.0, 0.5)
+
+
+def test_nanoflow_gains_from_overlap_and_loses_by_the_cut_alone():
+    whole, cut, nano = (
+        a1_nanoflow.tokens_per_s(512, 512, overlap, requests=3000)
+        for overlap in (Overlap(), a1_nanoflow.PIECES, a1_nanoflow.NANO)
+    )
+    assert cut < whole < nano
+    assert nano < a1_nanoflow.OPTIMUM
