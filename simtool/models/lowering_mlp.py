@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from simtool.models.architecture import DenseMlp, MoeMlp, WeightDtypes
 from simtool.models.lowering_kernels import collective, constant, element_bytes, elementwise, projection
 from simtool.models.lowering_shard import Shard
 from simtool.models.operators import Array, Operator
 from simtool.models.quantization import bytes_per_element
+from simtool.models.routing import reached_share, touched_experts
 
 
 def mlp_operators(shard: Shard, tokens: Array) -> list[Operator]:
@@ -87,12 +86,6 @@ def expert_operators(shard: Shard, total_tokens: Array) -> list[Operator]:
     return operators
 
 
-def touched_experts(mlp: MoeMlp, tokens: Array) -> Array:
-    """Distinct experts that `tokens` activate under uniform routing, in expectation: E(1 - (1 - k/E)^T)."""
-    missed = np.power(1.0 - mlp.top_k / mlp.num_experts, tokens)
-    return mlp.num_experts * (1.0 - missed)
-
-
 def _experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count: int, tokens: Array) -> Operator:
     """Grouped GEMMs of a device's num_experts/ep experts, each cut moe_tp ways, under uniform routing.
 
@@ -104,8 +97,9 @@ def _experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count:
     routed = tokens * mlp.top_k / ep
     act = element_bytes(shard.arch.activation_dtype)
     weights = touched_experts(mlp, tokens) / ep * matrices
-    sizes = {"hidden": width, "inter": mlp.intermediate_size, "top_k": mlp.top_k}
+    sizes: dict[str, float] = {"hidden": width, "inter": mlp.intermediate_size, "top_k": mlp.top_k}
     sizes |= {"num_experts": mlp.num_experts, "moe_tp": moe_tp, "moe_ep": ep}
+    sizes |= {"received": reached_share(mlp, ep)} if shard.sends_tokens else {}
     return Operator(
         name="experts",
         family="moe",
@@ -127,15 +121,15 @@ def _exchange(
     allgather_reducescatter, vLLM's default (`vllm/distributed/device_communicators/all2all.py`): every device gathers
     all tokens' activations and expert choices, and the partial outputs are reduce-scattered. The group is the data-
     parallel one, or all tp x dp devices where tokens are also cut over TP. all_to_all (DeepEP, arXiv 2412.19437
-    section 3.2.2): a token goes once to each device that has one of its experts.
+    section 3.2.2): a token goes once to each device that has one of its experts (or a part of it).
     """
     parallel = shard.parallel
     if parallel.dp == 1:
         return []
     act, devices = element_bytes(shard.arch.activation_dtype), parallel.tp * parallel.dp
     choices = 8.0 * mlp.top_k  # fp32 weight and int32 id of each chosen expert
-    if shard.moe_dispatch == "all_to_all" and parallel.ep > 1:
-        sent = total_tokens / devices * _devices_reached(mlp, parallel.ep)
+    if shard.sends_tokens:
+        sent = total_tokens / devices * reached_share(mlp, parallel.ep) * parallel.ep * parallel.moe_tp
         input_bytes = bytes_per_element(dtypes.experts) if dtypes.experts in ("fp8", "int8") else act
         out, back = sent * (width * input_bytes + choices), sent * width * act
         calls = (("moe_dispatch", "all_to_all", out), ("moe_combine", "all_to_all", back))
@@ -156,11 +150,3 @@ def _exchange(
         )
         for name, kind, size in calls
     ]
-
-
-def _devices_reached(mlp: MoeMlp, ep: int) -> float:
-    """Expected distinct expert-parallel devices of a token's top_k distinct experts, chosen uniformly."""
-    each, missed = mlp.num_experts // ep, 1.0
-    for chosen in range(mlp.top_k):
-        missed *= max(0.0, mlp.num_experts - each - chosen) / (mlp.num_experts - chosen)
-    return ep * (1.0 - missed)

@@ -60,6 +60,11 @@ class Shard:
         return self.parallel.tp > 1 and self.parallel.dp > 1 and self.parallel.ep > 1
 
     @property
+    def sends_tokens(self) -> bool:
+        """Tokens of several data-parallel ranks are sent to the devices of their experts, not gathered on all."""
+        return self.moe_dispatch == "all_to_all" and self.parallel.dp > 1 and self.parallel.ep > 1
+
+    @property
     def tp_nodes(self) -> int:
         """Nodes a tensor-parallel group touches, at worst."""
         p = self.parallel

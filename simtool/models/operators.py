@@ -17,7 +17,8 @@ Array = NDArray[np.float64]
 
 Family = Literal[
     "gemm",  # dims: m, n, k
-    "moe",  # dims: tokens (all ranks of the EP group), hidden, inter, top_k, num_experts, moe_tp, moe_ep
+    "moe",  # dims: tokens (all ranks of the EP group), hidden, inter, top_k, num_experts, moe_tp, moe_ep; where tokens
+    # are sent to their experts also received: the share of them that reaches a device
     "attention_prefill",  # dims: batch, seq (new tokens a request), prefix, heads, kv_heads, head_dim, window
     "attention_decode",  # dims: batch, kv_len (mean), heads, kv_heads, head_dim, window
     "mla_prefill",  # dims: batch, seq, prefix, heads
