@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simtool.hardware.cost import WEAKEST_LAST, Cost
+from simtool.hardware.cost import Cost, merged
 from simtool.models.operators import Operator
 
 Array = NDArray[np.float64]
@@ -60,12 +60,6 @@ def octaves_beyond(dims: Dims) -> Array:
 
 
 def cheaper(first: Cost, second: Cost) -> Cost:
-    """Of two upper bounds of one kernel the lower one, entry by entry; the evidence is that of all entries used."""
+    """Of two upper bounds of one kernel the lower one, entry by entry."""
     other = second.seconds < first.seconds
-    used = [cost for cost, mask in ((first, ~other), (second, other)) if mask.any()] or [first]
-    names = ("seconds", "lower", "upper", "roofline_s")
-    return Cost(
-        **{name: np.where(other, getattr(second, name), getattr(first, name)) for name in names},
-        provenance=max((cost.provenance for cost in used), key=WEAKEST_LAST.index),
-        source="; ".join(dict.fromkeys(cost.source for cost in used)),
-    )
+    return merged([(~other, first), (other, second)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from simtool.models.architecture import DenseMlp, MoeMlp, WeightDtypes
-from simtool.models.lowering_kernels import collective, constant, element_bytes, elementwise, projection
+from simtool.models.lowering_exchange import exchange_operators
+from simtool.models.lowering_kernels import constant, element_bytes, elementwise, projection
 from simtool.models.lowering_shard import Shard
 from simtool.models.operators import Array, Operator
 from simtool.models.quantization import bytes_per_element
@@ -81,7 +82,7 @@ def expert_operators(shard: Shard, total_tokens: Array) -> list[Operator]:
     for mlp, dtypes, count in shard.mlps:
         if isinstance(mlp, MoeMlp):
             width = mlp.latent_size or shard.arch.hidden_size
-            operators += _exchange(shard, mlp, dtypes, width, count, total_tokens)
+            operators += exchange_operators(shard, mlp, dtypes, width, count, total_tokens)
             operators.append(_experts(shard, mlp, dtypes, width, count, total_tokens))
     return operators
 
@@ -99,7 +100,7 @@ def _experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count:
     weights = touched_experts(mlp, tokens) / ep * matrices
     sizes: dict[str, float] = {"hidden": width, "inter": mlp.intermediate_size, "top_k": mlp.top_k}
     sizes |= {"num_experts": mlp.num_experts, "moe_tp": moe_tp, "moe_ep": ep}
-    sizes |= {"received": reached_share(mlp, ep)} if shard.sends_tokens else {}
+    sizes |= {"received": reached_share(mlp, ep)} if shard.parallel.sends_tokens else {}
     return Operator(
         name="experts",
         family="moe",
@@ -111,42 +112,3 @@ def _experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count:
         + routed * act * (2 * width + (branches + 1) * inner),
         launches=3,
     )
-
-
-def _exchange(
-    shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count: int, total_tokens: Array
-) -> list[Operator]:
-    """How tokens of several data-parallel ranks meet the experts; nothing with one rank (its TP group shares tokens).
-
-    allgather_reducescatter, vLLM's default (`vllm/distributed/device_communicators/all2all.py`): every device gathers
-    all tokens' activations and expert choices, and the partial outputs are reduce-scattered. The group is the data-
-    parallel one, or all tp x dp devices where tokens are also cut over TP. all_to_all (DeepEP, arXiv 2412.19437
-    section 3.2.2): a token goes once to each device that has one of its experts (or a part of it).
-    """
-    parallel = shard.parallel
-    if parallel.dp == 1:
-        return []
-    act, devices = element_bytes(shard.arch.activation_dtype), parallel.tp * parallel.dp
-    choices = 8.0 * mlp.top_k  # fp32 weight and int32 id of each chosen expert
-    if shard.sends_tokens:
-        sent = total_tokens / devices * reached_share(mlp, parallel.ep) * parallel.ep * parallel.moe_tp
-        input_bytes = bytes_per_element(dtypes.experts) if dtypes.experts in ("fp8", "int8") else act
-        out, back = sent * (width * input_bytes + choices), sent * width * act
-        calls = (("moe_dispatch", "all_to_all", out), ("moe_combine", "all_to_all", back))
-        ranks = devices
-    else:
-        out, back = total_tokens * (width * act + choices), total_tokens * width * act
-        calls = (("moe_dispatch", "all_gather", out), ("moe_combine", "reduce_scatter", back))
-        ranks = devices if shard.sequence_parallel else parallel.dp
-    return [
-        collective(
-            name,
-            "all_to_all" if kind == "all_to_all" else "all_gather" if kind == "all_gather" else "reduce_scatter",
-            count=count,
-            message_bytes=size,
-            ranks=ranks,
-            nodes=shard.expert_nodes,
-            dtype=shard.arch.activation_dtype,
-        )
-        for name, kind, size in calls
-    ]

@@ -27,10 +27,11 @@ Family = Literal[
     "elementwise",  # dims: tokens, kind (an index into ELEMENTWISE_KINDS)
     "embedding",  # dims: tokens
     "sampling",  # dims: tokens
-    "collective",  # dims: bytes (a rank's message, as nccl-tests counts it), ranks, nodes; kind in `collective`
+    "collective",  # dims: bytes (a rank's message, as nccl-tests counts it), ranks, nodes; kind in `collective`;
+    # dispatch and combine: bytes that a rank sends inside its node, across: to other nodes, low_latency (0 or 1)
 ]
 ELEMENTWISE_KINDS = ("other", "norm", "rope", "activation")  # kernels that take unlike times for the same bytes
-Collective = Literal["", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv"]
+Collective = Literal["", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv", "dispatch", "combine"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

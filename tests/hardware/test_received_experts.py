@@ -19,7 +19,7 @@ TOKENS = 2.0 ** np.arange(14)  # of a rank
 
 
 def received(model: str, ep: int, tokens: np.ndarray = TOKENS) -> Operator:
-    shard = make_shard(load_architecture(model), Parallel(dp=ep, ep=ep), 0, moe_dispatch="all_to_all")
+    shard = make_shard(load_architecture(model), Parallel(dp=ep, ep=ep, all2all_backend="deepep_low_latency"), 0)
     return next(operator for operator in expert_operators(shard, ep * tokens) if operator.name == "experts")
 
 

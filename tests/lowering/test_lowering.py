@@ -151,8 +151,8 @@ def test_sent_tokens_are_the_assignments_of_a_devices_experts(tokens, ranks):
     tp, dp, ep = ranks
     parallel, total = Parallel(tp=tp, dp=dp, ep=ep), np.array([tokens])
     sent, gathered = (
-        expert_operators(make_shard(mixture(), parallel, 0, moe_dispatch=dispatch), total)
-        for dispatch in ("all_to_all", "allgather_reducescatter")
+        expert_operators(make_shard(mixture(), replace(parallel, all2all_backend=backend), 0), total)
+        for backend in ("deepep_high_throughput", "allgather_reducescatter")
     )
     experts, kept = named(sent, "experts"), named(gathered, "experts")
     assert "received" not in kept.dims
@@ -284,8 +284,10 @@ def test_collectives_of_expert_parallelism():
     cut = collectives(mixture(), Parallel(tp=2, dp=4))
     assert cut["moe_dispatch"] == ("all_gather", 4, 4)
     assert cut["tp_all_reduce"] == ("all_reduce", 8, 2)
-    sent = collectives(mixture(), Parallel(dp=8, ep=8), moe_dispatch="all_to_all")
-    assert sent["moe_dispatch"][0] == sent["moe_combine"][0] == "all_to_all"
+    sent = collectives(mixture(), Parallel(dp=8, ep=8, all2all_backend="deepep_high_throughput"))
+    assert sent == {"moe_dispatch": ("dispatch", 4, 8), "moe_combine": ("combine", 4, 8)}
+    alone = Parallel(tp=2, ep=2, all2all_backend="deepep_high_throughput")
+    assert collectives(mixture(), alone) == tensor  # one rank has nobody to send to
 
 
 def test_node_spans():
