@@ -130,6 +130,7 @@ def space_of(engine: EngineSection, devices: int) -> Space:
         pp=engine.pipeline_parallel_size,
         dp=engine.data_parallel_size,
         ep=ep,
+        all2all_backend=engine.all2all_backend,
         weight_dtype=engine.weight_dtype,
         kv_dtype=engine.kv_cache_dtype,
         max_num_seqs=engine.max_num_seqs or free.max_num_seqs,
@@ -287,7 +288,9 @@ def _renamed(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
 
 def _parallel(parallel: Parallel, given: Mapping[str, Any]) -> Parallel:
     names = {"tensor_parallel_size": "tp", "pipeline_parallel_size": "pp", "data_parallel_size": "dp"}
-    changed = replace(parallel, **_renamed(given, {**names, "expert_parallel_size": "ep"}))
+    changed = replace(
+        parallel, **_renamed(given, {**names, "expert_parallel_size": "ep", "all2all_backend": "all2all_backend"})
+    )
     if given.get("enable_expert_parallel") and "expert_parallel_size" not in given:
         changed = replace(changed, ep=changed.tp * changed.dp)
     return replace(changed, layers_per_stage=()) if changed.pp != parallel.pp else changed

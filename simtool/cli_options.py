@@ -76,6 +76,8 @@ ENGINE = _rows(
     ("engine.data_parallel_size", "--data-parallel-size -dp", str, "Data-parallel attention ranks of one replica."),
     ("engine.expert_parallel_size", "--expert-parallel-size -ep", str, "Expert parallel degree."),
     ("engine.enable_expert_parallel", "--enable-expert-parallel", bool, "Experts spread over TP x DP."),
+    ("engine.all2all_backend", "--all2all-backend", str, "How tokens of DP ranks reach experts: "
+     "allgather_reducescatter, deepep_high_throughput or deepep_low_latency [allgather_reducescatter]."),
     ("engine.replicas", "--replicas", str, "Copies of the engine behind the router."),
     ("engine.num_devices", "--num-devices", str, "Devices to use in all, out of --devices."),
     ("engine.weight_dtype", "--weight-dtype --quantization", str, "auto, bf16, fp8, int8, int4, mxfp4, nvfp4 [auto]."),

@@ -8,6 +8,7 @@ from typing import Literal
 Scheduling = Literal["chunked", "no_chunking", "prefill_first", "static"]
 Router = Literal["round_robin", "least_outstanding", "prefix_aware"]
 KernelLibrary = Literal["vllm", "sglang", "trtllm", "torch"]
+All2AllBackend = Literal["allgather_reducescatter", "deepep_high_throughput", "deepep_low_latency"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,9 @@ class Parallel:
     dp: data-parallel attention ranks (vLLM `--data-parallel-size`, SGLang `--enable-dp-attention`); every rank is a
         scheduler of its own, all ranks step together because experts are spread over tp × dp.
     ep: expert parallel degree; experts are cut by tensor parallelism over the remaining tp × dp / ep.
+    all2all_backend: how tokens of several data-parallel ranks reach their experts, vLLM's `--all2all-backend`: all
+        gather all tokens, or DeepEP sends each token to its experts' devices, by way of one device a node (high
+        throughput) or straight, a copy an expert (low latency). SGLang: `--moe-a2a-backend deepep --deepep-mode`.
     """
 
     tp: int = 1
@@ -26,6 +30,7 @@ class Parallel:
     dp: int = 1
     ep: int = 1
     layers_per_stage: tuple[int, ...] = ()
+    all2all_backend: All2AllBackend = "allgather_reducescatter"
 
     @property
     def devices(self) -> int:
@@ -36,6 +41,11 @@ class Parallel:
     def moe_tp(self) -> int:
         """Tensor-parallel degree inside an expert."""
         return self.tp * self.dp // self.ep
+
+    @property
+    def sends_tokens(self) -> bool:
+        """Tokens are sent to the devices of their experts, not gathered on all; one rank has nobody to send to."""
+        return self.all2all_backend != "allgather_reducescatter" and self.dp > 1 and self.ep > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

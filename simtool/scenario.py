@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from simtool.errors import InputError
 from simtool.files import read_text
 from simtool.overlaps import STOCK
-from simtool.plan import KernelLibrary, Router, Scheduling
+from simtool.plan import All2AllBackend, KernelLibrary, Router, Scheduling
 from simtool.plan_file import validation_rule
 from simtool.planners.question import Objective
 
@@ -106,6 +106,7 @@ class EngineSection(_Section):
     data_parallel_size: Counts = ()
     expert_parallel_size: Counts = ()
     enable_expert_parallel: bool = False
+    all2all_backend: Annotated[tuple[All2AllBackend, ...], BeforeValidator(_as_list)] = ("allgather_reducescatter",)
     replicas: Counts = ()
     num_devices: Counts = ()
     weight_dtype: Names = ("auto",)

@@ -22,7 +22,7 @@ from simtool.models.lowering_attention import decode_operators, prefill_operator
 from simtool.models.lowering_mlp import expert_operators
 from simtool.models.lowering_shard import Shard, make_shard
 from simtool.models.operators import Operator
-from simtool.plan import Parallel
+from simtool.plan import All2AllBackend, Parallel
 from simtool.planners.schedule.curves import LINEAR, SATURATING, Part, Price, make_layer
 from simtool.planners.schedule.layer import LayerProblem
 from simtool.planners.schedule.overlap import OverlapPlan, plan_overlap
@@ -74,10 +74,11 @@ class Case:
 
 LLAMA, DEEPSEEK, QWEN = "llama-3.1-70b", "deepseek-v3", "qwen3-235b-a22b"
 TP8 = Parallel(tp=8)
+THROUGHPUT: All2AllBackend = "deepep_high_throughput"
 
 
-def ep(devices: int) -> Parallel:
-    return Parallel(dp=devices, ep=devices)
+def ep(devices: int, backend: All2AllBackend = "deepep_low_latency") -> Parallel:
+    return Parallel(dp=devices, ep=devices, all2all_backend=backend)
 
 
 CASES = (
@@ -86,12 +87,12 @@ CASES = (
     Case(model=LLAMA, devices="8xa100-80g", parallel=TP8, decodes=1024, kv=768, prefill=1024),
     Case(model=QWEN, devices="8xh100", parallel=ep(8), decodes=64),
     Case(model=QWEN, devices="8xh100", parallel=ep(8), decodes=256),
-    Case(model=QWEN, devices="8xh100", parallel=ep(8), prefill=4096),
+    Case(model=QWEN, devices="8xh100", parallel=ep(8, THROUGHPUT), prefill=4096),
     *(Case(model=DEEPSEEK, devices="4x8xh100", parallel=ep(32), decodes=n, kv=2048) for n in (32, 64, 128, 256)),
     Case(model=DEEPSEEK, devices="2x8xh100", parallel=ep(16), decodes=128, kv=2048),
-    Case(model=DEEPSEEK, devices="4x8xh100", parallel=ep(32), prefill=4096),
+    Case(model=DEEPSEEK, devices="4x8xh100", parallel=ep(32, THROUGHPUT), prefill=4096),
     Case(model=DEEPSEEK, devices="8x8xh100", parallel=ep(64), decodes=128, kv=2048),
-    Case(model=DEEPSEEK, devices="8x8xh100", parallel=ep(64), prefill=4096),
+    Case(model=DEEPSEEK, devices="8x8xh100", parallel=ep(64, THROUGHPUT), prefill=4096),
     *(
         Case(model=LLAMA, devices="8xh100", parallel=Parallel(tp=4, pp=2), **batch)
         for batch in ({"decodes": 256}, {"prefill": 4096})
@@ -122,7 +123,7 @@ def price_of(case: Case) -> tuple[Price, list[tuple[int, int]]]:
     arch = load_architecture(case.model)
     arch = replace(arch, layers=arch.layers[-1:] * case.parallel.pp)
     hardware = next(iter(priced_cluster(parse_cluster(case.devices), "vllm")[0].values()))
-    shard = make_shard(arch, case.parallel, 0, devices_per_node=hardware.devices_per_node, moe_dispatch="all_to_all")
+    shard = make_shard(arch, case.parallel, 0, devices_per_node=hardware.devices_per_node)
     names = {operator.name for operator in operators(shard, case, 1.0)}
     present = [part for part, (members, _) in PARTS.items() if names & set(members)]
     if "mlp_reduce" in present and "down" not in names:

@@ -23,9 +23,8 @@ import numpy as np
 from simtool.hardware.cluster import parse_cluster
 from simtool.models.config import load_architecture
 from simtool.models.lowering_kernels import collective, gemm
-from simtool.models.lowering_shard import MoeDispatch
 from simtool.models.operators import Array, Collective, Operator
-from simtool.plan import Fusion, Overlap, Parallel, Pool
+from simtool.plan import All2AllBackend, Fusion, Overlap, Parallel, Pool
 from simtool.simulator.batch_text import parse_batch
 from simtool.simulator.overlap.kernel import Kernel, device_resources, make_kernel
 from simtool.simulator.overlap.layers import Price, layer_graph
@@ -182,13 +181,13 @@ def end_to_end(found: StageHardware, ep: int, tokens: int) -> tuple[float, int, 
 
     Attention is data-parallel; with ep = 1 experts are cut over the ranks, which gather all tokens (Comet's TP8).
     """
-    pool = Pool(device="h800", parallel=Parallel(dp=RANKS, ep=ep))
+    backend: All2AllBackend = "deepep_high_throughput" if ep > 1 else "allgather_reducescatter"
+    pool = Pool(device="h800", parallel=Parallel(dp=RANKS, ep=ep, all2all_backend=backend))
     arch, batch = load_architecture("mixtral-8x7b"), parse_batch(f"prefill:{tokens // 1024}x1024")
     seconds = {}
     for blocks in (0, *SWEEP):
         overlap = comet(Mixture(tokens=tokens, hidden=arch.hidden_size), blocks, FULL_BLOCKS) if blocks else Overlap()
-        dispatch: MoeDispatch = "all_to_all" if ep > 1 else "allgather_reducescatter"
-        seconds[blocks] = overlapped_step(arch, pool, {"h800": found}, batch, overlap, moe_dispatch=dispatch).seconds
+        seconds[blocks] = overlapped_step(arch, pool, {"h800": found}, batch, overlap).seconds
     best = min(SWEEP, key=lambda blocks: seconds[blocks])
     return seconds[0], best, seconds[best]
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
-from simtool.emit.subject import Subject, check_experts, dtype_options
+from simtool.emit.subject import Subject, check_all2all, check_experts, dtype_options
 from simtool.errors import InputError
 from simtool.overlaps import overlap_name
 from simtool.plan import Pool
 
 SERVE = "sglang.launch_server"
 _KV = {"auto": "auto", "bf16": "bfloat16", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
+_DEEPEP_MODES = {"deepep_high_throughput": "normal", "deepep_low_latency": "low_latency"}
 
 
 def sglang_options(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     """The options of one replica. Raises InputError."""
-    options = _parallel(subject, pool)
+    options = _parallel(subject, pool, table)
     options += dtype_options(subject, table)
     options += _scheduler(pool, table)
     options += _graphs(pool, table)
@@ -32,7 +33,7 @@ def sglang_environment(pool: Pool) -> tuple[tuple[str, str], ...]:
     return (("SGLANG_PP_LAYER_PARTITION", ",".join(map(str, layers))),) if layers else ()
 
 
-def _parallel(subject: Subject, pool: Pool) -> Options:
+def _parallel(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     p = pool.parallel
     check_experts(subject, pool)
     if p.dp > 1 and p.pp > 1:
@@ -44,6 +45,9 @@ def _parallel(subject: Subject, pool: Pool) -> Options:
         options += [("--dp-size", (str(p.dp),)), ("--enable-dp-attention", ())]
     if p.ep > 1:
         options.append(("--ep-size", (str(p.ep),)))
+    if check_all2all(pool, table.title):
+        mode = _DEEPEP_MODES[p.all2all_backend]
+        options += [("--moe-a2a-backend", ("deepep",)), ("--deepep-mode", (mode,))]
     return options
 
 

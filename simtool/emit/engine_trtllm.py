@@ -99,6 +99,9 @@ def _check(subject: Subject, pool: Pool, table: OptionTable) -> None:
     if p.dp > 1 and p.tp > 1:
         rule = f"attention DP gives every rank its own attention, not dp={p.dp} groups of tp={p.tp}"
         raise InputError("dp", rule, "tp=1 or dp=1, or --target vllm")
+    if p.all2all_backend != "allgather_reducescatter":
+        rule = f"{table.title} chooses its exchange of tokens itself, not {p.all2all_backend}"
+        raise InputError("all2all_backend", rule, "allgather_reducescatter, or --target vllm")
     if p.layers_per_stage:
         raise InputError("layers_per_stage", f"{table.title} splits layers over stages itself", "leave the split out")
     if kv.watermark:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
-from simtool.emit.subject import Subject, check_experts, dtype_options
+from simtool.emit.subject import Subject, check_all2all, check_experts, dtype_options
 from simtool.errors import InputError
 from simtool.overlaps import overlap_name
 from simtool.plan import Pool
@@ -58,6 +58,8 @@ def _parallel(subject: Subject, pool: Pool, table: OptionTable) -> Options:
         options.append(("--data-parallel-size", (str(p.dp),)))
     if p.ep > 1:
         options += switched(table, SERVE, "--enable-expert-parallel", True)
+    if check_all2all(pool, table.title):
+        options.append(("--all2all-backend", (p.all2all_backend,)))
     return options
 
 

@@ -90,6 +90,17 @@ def check_experts(subject: Subject, pool: Pool) -> None:
         raise InputError("dp", f"dp={p.dp} of a dense model is {p.dp} replicas", "say replicas instead")
 
 
+def check_all2all(pool: Pool, engine: str) -> bool:
+    """Whether the pool asks for another exchange than the engine's own. Raises InputError where DeepEP cannot run."""
+    p = pool.parallel
+    if p.all2all_backend == "allgather_reducescatter":
+        return False
+    if not p.sends_tokens or p.moe_tp > 1:
+        rule = f"{engine}: {p.all2all_backend} sends between dp > 1 ranks that hold whole experts, ep = tp x dp"
+        raise InputError("all2all_backend", rule, f"ep={p.tp * p.dp}, or allgather_reducescatter")
+    return True
+
+
 def weights_of(subject: Subject, engine: str, *, quantises: tuple[str, ...]) -> Weights:
     """How the engine gets the plan's weight dtype; `quantises`: the dtypes it makes from a checkpoint of floats.
 

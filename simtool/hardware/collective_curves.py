@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -74,6 +75,25 @@ def load_curves(device: str) -> CurveSet:
         command=table["command"],
         curves=tuple(curve_of(entry, filename) for entry in table["curves"]),
     )
+
+
+def nearest_curves(device: str, link: Link) -> CurveSet:
+    """The device's own curves if it was measured on such a link, else those on the same kind with the nearest rate."""
+    if device in FITTED_DEVICES:
+        own = load_curves(device)
+        if alike(own.link, link):
+            return own
+    near = [curves for curves in map(load_curves, FITTED_DEVICES) if alike(curves.link, link)]
+    return min(near, key=lambda curves: _distance(curves.link, link))
+
+
+def alike(measured: Link, wanted: Link) -> bool:
+    """Whether curves on one link say something of the other."""
+    return (measured.kind == "pcie") == (wanted.kind == "pcie")
+
+
+def _distance(measured: Link, wanted: Link) -> tuple[bool, float]:
+    return measured.name != wanted.name, abs(math.log(measured.bytes_per_s / wanted.bytes_per_s))
 
 
 def curve_of(entry: dict[str, Any], filename: str) -> Curve:

@@ -10,7 +10,6 @@ adds the network's latency, and transfers over it overlap those inside the node,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,9 +25,9 @@ from simtool.hardware.collective_algorithms import (
     network_seconds,
     wire_factor,
 )
-from simtool.hardware.collective_curves import FITTED_DEVICES, Curve, CurveSet, load_curves
-from simtool.hardware.cost import WEAKEST_LAST, Cost, Provenance
-from simtool.hardware.links import Link, scale_up_link
+from simtool.hardware.collective_curves import Curve, CurveSet, alike, nearest_curves
+from simtool.hardware.cost import Cost, Provenance, merged
+from simtool.hardware.links import scale_up_link
 from simtool.hardware.own_profiles import with_file
 from simtool.models.operators import Operator
 
@@ -57,8 +56,21 @@ class CollectiveModel:
     curves: CurveSet
     own: CurveSet | None = None
 
-    def price(self, kind: str, size: ArrayLike, ranks: int, nodes: int = 1) -> Cost:
-        """Cost of one call for every size in bytes (as nccl-tests counts), `ranks` spread evenly over `nodes`."""
+    def price(
+        self,
+        kind: str,
+        size: ArrayLike,
+        ranks: int,
+        nodes: int = 1,
+        *,
+        across: Array | None = None,
+        library: str = "",
+    ) -> Cost:
+        """Cost of one call for every size in bytes (as nccl-tests counts), `ranks` spread evenly over `nodes`.
+
+        across: bytes that a rank sends straight to other nodes, where `size` is what it sends inside its own.
+        library: instead of the model's.
+        """
         check_kind(kind)
         sizes = _checked_sizes(size)
         if ranks < 1 or nodes < 1 or nodes > ranks:
@@ -70,18 +82,19 @@ class CollectiveModel:
         if kind == "send_recv":
             per_node = 1 if nodes > 1 else 2
         # vLLM's, SGLang's and TensorRT-LLM's own all-reduce work inside one node only; NCCL does the rest.
-        library = self.library if nodes == 1 or kind in ("dispatch", "combine") else "nccl"
+        library = library or (self.library if nodes == 1 or kind in ("dispatch", "combine") else "nccl")
         if self.own is not None and self._own_comes_first(self.own, kind, library):
-            return replace(self, curves=self.own, own=None).price(kind, size, ranks, nodes)
+            own = replace(self, curves=self.own, own=None)
+            return own.price(kind, size, ranks, nodes, across=across, library=library)
         fixed, moving, spread, source = self._inside(kind, sizes, per_node, library)
-        hops, transfer = network_seconds(kind, sizes, nodes, per_node, self.group.inter, self.group.nics)
+        hops, transfer = self._between_nodes(kind, sizes, per_node, nodes, across)
         seconds = fixed + hops + np.maximum(moving, transfer)
         width = np.exp(float(np.hypot(spread, OTHER_NODES_SPREAD)) if nodes > 1 else spread)
         return Cost(
             seconds=seconds,
             lower=seconds / width,
             upper=seconds * width,
-            roofline_s=self._floor(kind, sizes, per_node, nodes),
+            roofline_s=np.maximum(self._floor(kind, sizes, per_node), transfer),
             provenance=self._provenance(per_node, nodes) if self._measured(kind, library) else "roofline",
             source=source + (f" + hierarchical over {nodes} nodes ({self.group.inter.name})" if nodes > 1 else ""),
         )
@@ -91,6 +104,8 @@ class CollectiveModel:
         if operator.family != "collective" or not operator.collective:
             raise InputError(operator.name, "is no collective", "an Operator with family and field collective")
         dims = operator.dims
+        if "across" in dims:
+            return self._exchange(operator)
         size = np.atleast_1d(np.asarray(dims["bytes"], dtype=np.float64))
         ranks = np.broadcast_to(dims["ranks"], size.shape)
         nodes = np.broadcast_to(dims.get("nodes", np.ones(1)), size.shape)
@@ -98,7 +113,21 @@ class CollectiveModel:
         parts = [((ranks == r) & (nodes == n), self.price(operator.collective, size, r, n)) for r, n in layouts]
         if len(parts) == 1:
             return parts[0][1]
-        return _merged(parts, size)
+        return merged(parts)
+
+    def _exchange(self, operator: Operator) -> Cost:
+        """Dispatch or combine by DeepEP; an all-to-all of as many bytes where DeepEP was not measured."""
+        dims, kind = operator.dims, operator.collective
+        library = "deepep_ll" if dims["low_latency"][0] else "deepep"
+        known = any(curves.find(kind, library) for curves in (self.own, self.curves) if curves is not None)
+        return self.price(
+            kind if known else "all_to_all",
+            dims["bytes"],
+            int(dims["ranks"][0]),
+            int(dims["nodes"][0]),
+            across=dims["across"],
+            library=library if known else "nccl",
+        )
 
     def _own_comes_first(self, own: CurveSet, kind: str, library: str) -> bool:
         order = [(name, curves) for name in (library, "nccl") for curves in (own, self.curves)]
@@ -169,11 +198,18 @@ class CollectiveModel:
         moved = "" if self.group.device.name == self.curves.device else f" scaled to {self.group.device.name}"
         return with_file(f"{curve.library} {curve.kind} on {self.curves.device}{moved}", curve.file)
 
-    def _floor(self, kind: str, size: Array, per_node: int, nodes: int) -> Array:
-        intra, inter = self.group.intra, self.group.inter
-        inside = wire_factor(kind, per_node, intra.reduces) * size / intra.bytes_per_s
-        outside = network_seconds(kind, size, nodes, per_node, inter, self.group.nics)[1]
-        return np.asarray(np.maximum(inside, outside))
+    def _floor(self, kind: str, size: Array, per_node: int) -> Array:
+        intra = self.group.intra
+        return np.asarray(wire_factor(kind, per_node, intra.reduces) * size / intra.bytes_per_s)
+
+    def _between_nodes(
+        self, kind: str, size: Array, per_node: int, nodes: int, across: Array | None
+    ) -> tuple[Array, Array]:
+        """(latency, transfer) seconds of the part between nodes."""
+        link, nics = self.group.inter, self.group.nics
+        if across is None or nodes == 1:
+            return network_seconds(kind, size, nodes, per_node, link, nics)
+        return network_seconds("send_recv", across, nodes, per_node, link, nics)
 
 
 def collective_model(group: NodeGroup, library: str = "vllm", own: Sequence[Curve] = ()) -> CollectiveModel:
@@ -188,8 +224,8 @@ def collective_model(group: NodeGroup, library: str = "vllm", own: Sequence[Curv
         link = scale_up_link(device)
         curves = CurveSet(device=device.name, link=link, command="", curves=tuple(reversed(own)))
         return CollectiveModel(group=group, library="gloo" if device.kind == "cpu" else name, curves=curves)
-    nearest, usual = _nearest_measured(group), scale_up_link(device)
-    if not own or not _alike(usual, group.intra):
+    nearest, usual = nearest_curves(device.name, group.intra), scale_up_link(device)
+    if not own or not alike(usual, group.intra):
         return CollectiveModel(group=group, library=name, curves=nearest)
     if nearest.device == device.name:  # rank counts that the user did not measure stay; of two alike the last is found
         return CollectiveModel(
@@ -197,24 +233,6 @@ def collective_model(group: NodeGroup, library: str = "vllm", own: Sequence[Curv
         )
     measured = CurveSet(device=device.name, link=usual, command="", curves=tuple(reversed(own)))
     return CollectiveModel(group=group, library=name, curves=nearest, own=measured)
-
-
-def _nearest_measured(group: NodeGroup) -> CurveSet:
-    """The device's own curves if it was measured, else those on the same kind of link with the nearest bandwidth."""
-    if group.device.name in FITTED_DEVICES:
-        own = load_curves(group.device.name)
-        if _alike(own.link, group.intra):
-            return own
-    alike = [curves for curves in map(load_curves, FITTED_DEVICES) if _alike(curves.link, group.intra)]
-    return min(alike, key=lambda curves: _distance(curves.link, group.intra))
-
-
-def _alike(measured: Link, wanted: Link) -> bool:
-    return (measured.kind == "pcie") == (wanted.kind == "pcie")
-
-
-def _distance(measured: Link, wanted: Link) -> tuple[bool, float]:
-    return measured.name != wanted.name, abs(math.log(measured.bytes_per_s / wanted.bytes_per_s))
 
 
 def collective_time(
@@ -276,15 +294,3 @@ def _between(first: Array, second: Array, weight: float) -> Array:
     if weight == 0.0:
         return first
     return np.asarray(np.exp((1 - weight) * np.log(first) + weight * np.log(second)))
-
-
-def _merged(parts: list[tuple[NDArray[np.bool_], Cost]], size: Array) -> Cost:
-    """One Cost from costs that each hold where their mask is set; the weakest provenance wins."""
-    columns = {}
-    for name in ("seconds", "lower", "upper", "roofline_s"):
-        column = np.zeros_like(size)
-        for mask, cost in parts:
-            column[mask] = getattr(cost, name)[mask]
-        columns[name] = column
-    weakest = max((cost.provenance for _, cost in parts), key=WEAKEST_LAST.index)
-    return Cost(**columns, provenance=weakest, source="; ".join(dict.fromkeys(cost.source for _, cost in parts)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -29,6 +30,19 @@ class Cost:
     roofline_s: Array
     provenance: Provenance
     source: str
+
+
+def merged(parts: Sequence[tuple[NDArray[np.bool_], Cost]]) -> Cost:
+    """One Cost from costs that each hold where their mask [b] is set; of those used the weakest evidence tells."""
+    used = [(mask, cost) for mask, cost in parts if mask.any()] or list(parts[:1])
+    columns = {}
+    for name in ("seconds", "lower", "upper", "roofline_s"):
+        column = np.zeros(used[0][0].shape)
+        for mask, cost in used:
+            column[mask] = np.broadcast_to(getattr(cost, name), mask.shape)[mask]
+        columns[name] = column
+    weakest = max((cost.provenance for _, cost in used), key=WEAKEST_LAST.index)
+    return Cost(**columns, provenance=weakest, source="; ".join(dict.fromkeys(cost.source for _, cost in used)))
 
 
 class CostModel(Protocol):

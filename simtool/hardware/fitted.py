@@ -20,6 +20,7 @@ from simtool.hardware.kernel_profile import FamilyFit, KernelProfile
 from simtool.hardware.own_profiles import with_file
 from simtool.hardware.profile_choice import Choice, choose, computes_in
 from simtool.hardware.profile_file import load_shipped_profiles
+from simtool.hardware.received_experts import cheaper, gathered_experts, local_experts
 from simtool.hardware.roofline import RooflineLaw, Work, floor_seconds, regimes
 from simtool.hardware.transfer import PooledFit, transfer
 from simtool.hardware.transfer_file import Kind, load_shipped_transfers
@@ -68,6 +69,8 @@ class FittedCostModel:
         """Seconds a call of `operator`, for its whole column [b], with its 90% interval. 0 s where nothing is done."""
         if operator.family == "collective":
             return self.collectives.price_operator(operator)
+        if "received" in operator.dims:
+            return cheaper(self._kernel(local_experts(operator)), self._kernel(gathered_experts(operator)))
         cost = self._kernel(operator)
         if "beside_prefill" not in operator.dims or not self._fuses_attention():
             return cost
@@ -133,6 +136,7 @@ class FittedCostModel:
         outside, deviation = np.full(len(seconds), np.inf), np.ones(len(seconds))
         if fit.residual is not None:
             correction, deviation, outside = fit.residual.evaluate(features)
+            outside = np.maximum(outside, terms.beyond(dims))
             if choice.same_device or fit.family not in MEMORY_BOUND:  # a cache's share is the device's own
                 seconds = seconds * np.exp(correction)
         cold = fit.family not in MEMORY_BOUND or not choice.same_device
@@ -170,7 +174,8 @@ class FittedCostModel:
         least = floor_seconds(work, peak, COLD_MEMORY_EFFICIENCY * bandwidth)
         busy = work.flops + work.hbm_bytes > 0
         seconds = np.where(busy, np.maximum(np.exp(found.log_seconds), least), 0.0) * launches
-        beyond = np.maximum(found.outside - TOLERATED_OCTAVES, 0.0) * busy
+        outside = np.maximum(found.outside, FAMILY_TERMS[fit.family].beyond(dims))
+        beyond = np.maximum(outside - TOLERATED_OCTAVES, 0.0) * busy
         ends = found.log_interval + np.minimum(beyond, 3.0)[:, None] * fit.law_interval  # as in _interval
         names = ", ".join(dict.fromkeys(with_file(other.device, other.file) for _, other in sources))
         return Cost(

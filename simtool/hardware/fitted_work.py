@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simtool.hardware.received_experts import nearest_mixture, octaves_beyond
 from simtool.hardware.roofline import Work
 from simtool.models.operators import ELEMENTWISE_KINDS
 
@@ -39,6 +40,7 @@ ACTIVATION_BYTES = 2.0  # bf16/fp16 activations between kernels, on every engine
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyTerms:
     """work: dims and stored dtype -> Work. features: dims -> log2 features [b, F]; names label the F columns.
+    beyond: dims -> octaves between a shape and the one whose features stand for it, [b].
 
     Beside the dims stand products of them: what a cache holds, and waves of blocks over the cores, make a kernel jump
     where a product (bytes, FLOPs, output elements) has one value, a diagonal that no separable sum of the dims follows.
@@ -47,6 +49,7 @@ class FamilyTerms:
     names: tuple[str, ...]
     work: Callable[[Dims, str], Work]
     features: Callable[[Dims], Array]
+    beyond: Callable[[Dims], Array] = lambda _: np.zeros(1)
 
 
 def _columns(*columns: Array) -> Array:
@@ -198,7 +201,8 @@ def moe_work(dims: Dims, dtype: str) -> Work:
     return Work(flops=flops, hbm_bytes=np.where(tokens > 0, moved, 0.0), items=active)
 
 
-def _moe_features(dims: Dims) -> Array:
+def _moe_features(given: Dims) -> Array:
+    dims = nearest_mixture(given)
     per_expert = dims["tokens"] * dims["top_k"] / dims["num_experts"]
     local = dims["num_experts"] / dims["moe_ep"]
     work = moe_work(dims, "bf16")
@@ -254,6 +258,7 @@ FAMILY_TERMS: Mapping[str, FamilyTerms] = {
         ),
         work=moe_work,
         features=_moe_features,
+        beyond=octaves_beyond,
     ),
     "attention_prefill": FamilyTerms(
         names=("batch_heads", "seq", "reach", "group", "head_dim", "windowed", "batch", "flops", "bytes"),

@@ -16,7 +16,7 @@ from simtool.models.lowering_attention import decode_operators, prefill_operator
 from simtool.models.lowering_kernels import collective, element_bytes, elementwise, gemm
 from simtool.models.lowering_mixer import mixer_operators
 from simtool.models.lowering_mlp import expert_operators, mlp_operators
-from simtool.models.lowering_shard import MoeDispatch, Shard, make_shard
+from simtool.models.lowering_shard import Shard, make_shard
 from simtool.models.operators import Array, Operator, StepBatch
 from simtool.plan import Parallel
 
@@ -33,7 +33,6 @@ def lower(
     *,
     kv_dtype: str = "auto",
     devices_per_node: int = 0,
-    moe_dispatch: MoeDispatch = "allgather_reducescatter",
 ) -> list[Operator]:
     """Operators that one device of one data-parallel rank runs in a step of pipeline stage `stage`.
 
@@ -41,9 +40,7 @@ def lower(
     within one node. A part that no step of the column has (no decodes, say) is left out. Raises InputError where heads
     or experts cannot be cut evenly.
     """
-    shard = make_shard(
-        arch, parallel, stage, kv_dtype=kv_dtype, devices_per_node=devices_per_node, moe_dispatch=moe_dispatch
-    )
+    shard = make_shard(arch, parallel, stage, kv_dtype=kv_dtype, devices_per_node=devices_per_node)
     tokens = batch.prefill_tokens + batch.decode_requests
     operators = token_operators(shard, tokens) + expert_operators(shard, batch.total_tokens)
     if batch.prefill_requests.any():

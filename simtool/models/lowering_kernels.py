@@ -18,7 +18,10 @@ from simtool.units import DTYPE_BYTES
 # Bytes an activation element has at a GEMM's input when the weights' format sets the compute precision (W8A8, W4A4);
 # weight-only formats (int4, mxfp4 on Hopper) keep the activations as they are.
 _INPUT_BYTES = {"fp8": 1.0, "int8": 1.0, "nvfp4": 0.5}
-_LINK_SHARE = {"all_reduce": 2.0, "all_gather": 1.0, "reduce_scatter": 1.0, "all_to_all": 1.0}
+_LINK_SHARE = {"all_reduce": 2.0, "all_gather": 1.0, "reduce_scatter": 1.0, "all_to_all": 1.0} | {
+    "dispatch": 1.0,
+    "combine": 1.0,
+}
 
 
 def constant(value: float, like: Array) -> Array:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from simtool.models.architecture import DenseMlp, MoeMlp, WeightDtypes
-from simtool.models.lowering_kernels import collective, constant, element_bytes, elementwise, projection
+from simtool.models.lowering_exchange import exchange_operators
+from simtool.models.lowering_kernels import constant, element_bytes, elementwise, projection
 from simtool.models.lowering_shard import Shard
 from simtool.models.operators import Array, Operator
 from simtool.models.quantization import bytes_per_element
+from simtool.models.routing import reached_share, touched_experts
 
 
 def mlp_operators(shard: Shard, tokens: Array) -> list[Operator]:
@@ -82,15 +82,9 @@ def expert_operators(shard: Shard, total_tokens: Array) -> list[Operator]:
     for mlp, dtypes, count in shard.mlps:
         if isinstance(mlp, MoeMlp):
             width = mlp.latent_size or shard.arch.hidden_size
-            operators += _exchange(shard, mlp, dtypes, width, count, total_tokens)
+            operators += exchange_operators(shard, mlp, dtypes, width, count, total_tokens)
             operators.append(_experts(shard, mlp, dtypes, width, count, total_tokens))
     return operators
-
-
-def touched_experts(mlp: MoeMlp, tokens: Array) -> Array:
-    """Distinct experts that `tokens` activate under uniform routing, in expectation: E(1 - (1 - k/E)^T)."""
-    missed = np.power(1.0 - mlp.top_k / mlp.num_experts, tokens)
-    return mlp.num_experts * (1.0 - missed)
 
 
 def _experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count: int, tokens: Array) -> Operator:
@@ -104,8 +98,9 @@ def _experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count:
     routed = tokens * mlp.top_k / ep
     act = element_bytes(shard.arch.activation_dtype)
     weights = touched_experts(mlp, tokens) / ep * matrices
-    sizes = {"hidden": width, "inter": mlp.intermediate_size, "top_k": mlp.top_k}
+    sizes: dict[str, float] = {"hidden": width, "inter": mlp.intermediate_size, "top_k": mlp.top_k}
     sizes |= {"num_experts": mlp.num_experts, "moe_tp": moe_tp, "moe_ep": ep}
+    sizes |= {"received": reached_share(mlp, ep)} if shard.parallel.sends_tokens else {}
     return Operator(
         name="experts",
         family="moe",
@@ -117,50 +112,3 @@ def _experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count:
         + routed * act * (2 * width + (branches + 1) * inner),
         launches=3,
     )
-
-
-def _exchange(
-    shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count: int, total_tokens: Array
-) -> list[Operator]:
-    """How tokens of several data-parallel ranks meet the experts; nothing with one rank (its TP group shares tokens).
-
-    allgather_reducescatter, vLLM's default (`vllm/distributed/device_communicators/all2all.py`): every device gathers
-    all tokens' activations and expert choices, and the partial outputs are reduce-scattered. The group is the data-
-    parallel one, or all tp x dp devices where tokens are also cut over TP. all_to_all (DeepEP, arXiv 2412.19437
-    section 3.2.2): a token goes once to each device that has one of its experts.
-    """
-    parallel = shard.parallel
-    if parallel.dp == 1:
-        return []
-    act, devices = element_bytes(shard.arch.activation_dtype), parallel.tp * parallel.dp
-    choices = 8.0 * mlp.top_k  # fp32 weight and int32 id of each chosen expert
-    if shard.moe_dispatch == "all_to_all" and parallel.ep > 1:
-        sent = total_tokens / devices * _devices_reached(mlp, parallel.ep)
-        input_bytes = bytes_per_element(dtypes.experts) if dtypes.experts in ("fp8", "int8") else act
-        out, back = sent * (width * input_bytes + choices), sent * width * act
-        calls = (("moe_dispatch", "all_to_all", out), ("moe_combine", "all_to_all", back))
-        ranks = devices
-    else:
-        out, back = total_tokens * (width * act + choices), total_tokens * width * act
-        calls = (("moe_dispatch", "all_gather", out), ("moe_combine", "reduce_scatter", back))
-        ranks = devices if shard.sequence_parallel else parallel.dp
-    return [
-        collective(
-            name,
-            "all_to_all" if kind == "all_to_all" else "all_gather" if kind == "all_gather" else "reduce_scatter",
-            count=count,
-            message_bytes=size,
-            ranks=ranks,
-            nodes=shard.expert_nodes,
-            dtype=shard.arch.activation_dtype,
-        )
-        for name, kind, size in calls
-    ]
-
-
-def _devices_reached(mlp: MoeMlp, ep: int) -> float:
-    """Expected distinct expert-parallel devices of a token's top_k distinct experts, chosen uniformly."""
-    each, missed = mlp.num_experts // ep, 1.0
-    for chosen in range(mlp.top_k):
-        missed *= max(0.0, mlp.num_experts - each - chosen) / (mlp.num_experts - chosen)
-    return ep * (1.0 - missed)

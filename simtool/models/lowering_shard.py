@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 from simtool.errors import InputError
 from simtool.models.architecture import (
@@ -19,8 +18,6 @@ from simtool.models.architecture import (
 from simtool.models.memory import stage_layers
 from simtool.plan import Parallel
 
-MoeDispatch = Literal["allgather_reducescatter", "all_to_all"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
@@ -28,8 +25,7 @@ class Shard:
 
     Ranks lie as vLLM lays them: data-parallel outermost, then pipeline, then tensor (innermost, neighbours).
     devices_per_node 0: everything is in one node. mixers, mlps: distinct parts of the stage's layers, their weight
-    dtypes and how many layers have each. moe_dispatch: how tokens of several data-parallel ranks reach the experts,
-    vLLM's `--all2all-backend` (default allgather_reducescatter; all_to_all stands for DeepEP and its like).
+    dtypes and how many layers have each.
     """
 
     arch: ModelArchitecture
@@ -37,7 +33,6 @@ class Shard:
     stage: int
     kv_dtype: str
     devices_per_node: int
-    moe_dispatch: MoeDispatch
     mixers: tuple[tuple[Mixer, WeightDtypes, int], ...]
     mlps: tuple[tuple[FeedForward, WeightDtypes, int], ...]
 
@@ -97,7 +92,6 @@ def make_shard(
     *,
     kv_dtype: str = "auto",
     devices_per_node: int = 0,
-    moe_dispatch: MoeDispatch = "allgather_reducescatter",
 ) -> Shard:
     """The shard of `arch` under `parallel`. Raises InputError where heads or experts cannot be cut evenly."""
     if not 0 <= stage < parallel.pp:
@@ -118,7 +112,6 @@ def make_shard(
         stage=stage,
         kv_dtype=arch.kv_dtype if kv_dtype == "auto" else kv_dtype,
         devices_per_node=devices_per_node,
-        moe_dispatch=moe_dispatch,
         mixers=tuple((mixer, dtypes, count) for (mixer, dtypes), count in mixers.items()),
         mlps=tuple((mlp, dtypes, count) for (mlp, dtypes), count in mlps.items()),
     )

@@ -17,7 +17,8 @@ Array = NDArray[np.float64]
 
 Family = Literal[
     "gemm",  # dims: m, n, k
-    "moe",  # dims: tokens (all ranks of the EP group), hidden, inter, top_k, num_experts, moe_tp, moe_ep
+    "moe",  # dims: tokens (all ranks of the EP group), hidden, inter, top_k, num_experts, moe_tp, moe_ep; where tokens
+    # are sent to their experts also received: the share of them that reaches a device
     "attention_prefill",  # dims: batch, seq (new tokens a request), prefix, heads, kv_heads, head_dim, window
     "attention_decode",  # dims: batch, kv_len (mean), heads, kv_heads, head_dim, window
     "mla_prefill",  # dims: batch, seq, prefix, heads
@@ -26,10 +27,11 @@ Family = Literal[
     "elementwise",  # dims: tokens, kind (an index into ELEMENTWISE_KINDS)
     "embedding",  # dims: tokens
     "sampling",  # dims: tokens
-    "collective",  # dims: bytes (a rank's message, as nccl-tests counts it), ranks, nodes; kind in `collective`
+    "collective",  # dims: bytes (a rank's message, as nccl-tests counts it), ranks, nodes; kind in `collective`;
+    # dispatch and combine: bytes that a rank sends inside its node, across: to other nodes, low_latency (0 or 1)
 ]
 ELEMENTWISE_KINDS = ("other", "norm", "rope", "activation")  # kernels that take unlike times for the same bytes
-Collective = Literal["", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv"]
+Collective = Literal["", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv", "dispatch", "combine"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,15 @@ def _expert_degree(pool: Pool, setting: Setting) -> str:
     return ""
 
 
+def _all2all(pool: Pool, setting: Setting) -> str:
+    p = pool.parallel
+    if p.sends_tokens and setting.library not in ("vllm", "sglang"):
+        return f"{setting.library} is not told to use {p.all2all_backend}"
+    if p.sends_tokens and p.moe_tp > 1:
+        return f"DeepEP spreads experts over all of tp x dp = {p.tp * p.dp} ranks, not ep={p.ep}"
+    return ""
+
+
 def _data_parallel(pool: Pool, setting: Setting) -> str:
     if pool.parallel.dp > 1 and not setting.limits.experts:
         return f"dp={pool.parallel.dp} of a dense model is {pool.parallel.dp} replicas: say replicas instead"
@@ -224,6 +233,7 @@ RULES: tuple[Rule, ...] = (
     Rule(name="data-parallel", broken=_data_parallel),
     Rule(name="expert-degree", broken=_expert_degree),
     Rule(name="experts", broken=_experts),
+    Rule(name="all2all-backend", broken=_all2all),
     Rule(name="kernel-library", broken=_library),
     Rule(name="overlap", broken=_overlap),
     Rule(name="quantisation-block", broken=_quantisation),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simtool.metrics import Result, Slo
-from simtool.plan import KernelLibrary, Overlap, Plan, ProfileFile, Scheduler, Scheduling
+from simtool.plan import All2AllBackend, KernelLibrary, Overlap, Plan, ProfileFile, Scheduler, Scheduling
 from simtool.workload import Workload
 
 Objective = Literal[
@@ -25,7 +25,10 @@ Objective = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """What may be chosen. An empty tuple means every value that could be legal."""
+    """What may be chosen. An empty tuple means every value that could be legal.
+
+    all2all_backend: tried where several ranks share spread experts; elsewhere nothing is exchanged.
+    """
 
     devices: tuple[int, ...] = ()
     replicas: tuple[int, ...] = ()
@@ -33,6 +36,7 @@ class Space:
     pp: tuple[int, ...] = ()
     dp: tuple[int, ...] = ()
     ep: tuple[int, ...] = ()
+    all2all_backend: tuple[All2AllBackend, ...] = ("allgather_reducescatter",)
     weight_dtype: tuple[str, ...] = ("auto",)
     kv_dtype: tuple[str, ...] = ("auto",)
     max_num_seqs: tuple[int, ...] = (256,)

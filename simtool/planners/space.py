@@ -71,6 +71,7 @@ def _check_space(question: Question) -> None:
             if value < 1:
                 raise InputError(value, f"{name} must be at least 1")
     for name in (
+        "all2all_backend",
         "weight_dtype",
         "kv_dtype",
         "max_num_seqs",
@@ -123,7 +124,9 @@ def _parallels(question: Question, most: int, node: int, moe: bool) -> Iterator[
                 ranks = tp * dp
                 divisors = [ep for ep in range(1, ranks + 1) if ranks % ep == 0]
                 for ep in space.ep or (divisors if moe else (1,)):
-                    yield Parallel(tp=tp, pp=pp, dp=dp, ep=ep)
+                    plain = Parallel(tp=tp, pp=pp, dp=dp, ep=ep)
+                    for backend in space.all2all_backend if dp > 1 and ep > 1 else (plain.all2all_backend,):
+                        yield replace(plain, all2all_backend=backend)
 
 
 def _replicated(
@@ -213,6 +216,7 @@ def plan_label(plan: Plan) -> str:
 def _pool_label(pool: Pool) -> str:
     p = pool.parallel
     degrees = f"tp{p.tp}" + "".join(f" {name}{n}" for name, n in (("pp", p.pp), ("dp", p.dp), ("ep", p.ep)) if n > 1)
+    degrees += f" {p.all2all_backend}" if p.sends_tokens else ""
     device = "/".join(dict.fromkeys(pool.stage_devices)) or pool.device
     overlap = "" if pool.overlap.off else f" · {overlap_name(pool.overlap)}"
     return f"{pool.replicas} x {device} {degrees} · {pool.scheduler.max_num_batched_tokens} tokens{overlap}"

@@ -62,7 +62,10 @@ def parallel_phrase(pool: Pool, one: str = "1 GPU") -> str:
     """A pool's parallel degrees, those of 1 left out: "TP 4 · PP 2"; `one` where all are 1."""
     degrees = pool.parallel
     pairs = (("TP", degrees.tp), ("PP", degrees.pp), ("DP", degrees.dp), ("EP", degrees.ep))
-    return " · ".join(f"{name} {value}" for name, value in pairs if value > 1) or one
+    words = [f"{name} {value}" for name, value in pairs if value > 1]
+    if degrees.sends_tokens:
+        words.append(degrees.all2all_backend.replace("_", " ").replace("deepep", "DeepEP"))
+    return " · ".join(words) or one
 
 
 def pool_phrase(pool: Pool, cpus: Collection[str] = ()) -> str:

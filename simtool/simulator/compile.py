@@ -14,7 +14,6 @@ import numpy as np
 from simtool.errors import InputError
 from simtool.hardware.cost import WEAKEST_LAST, Provenance
 from simtool.models.architecture import ModelArchitecture
-from simtool.models.lowering_shard import MoeDispatch
 from simtool.plan import Overlap, Pool, Scheduler
 from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.engine import EngineSpec
@@ -44,7 +43,6 @@ def compile_engine(
     host: HostOverhead,
     costs: StepCosts | None = None,
     sequence_tokens: int = 0,
-    moe_dispatch: MoeDispatch = "allgather_reducescatter",
     interval: bool = True,
     wider: StepTables | None = None,
 ) -> EngineSpec:
@@ -62,7 +60,7 @@ def compile_engine(
     num_blocks, memory = kv_capacity(arch, pool, [stage.device for stage in stages], sequence_tokens=sequence_tokens)
     longest = context_limit(arch, pool, num_blocks, memory)
     if costs is None:
-        costs = price_pool(arch, pool, hardware, moe_dispatch=moe_dispatch)
+        costs = price_pool(arch, pool, hardware)
     _check_costs(costs, arch, pool, stages)
     nominal = wider.narrowed(pool.scheduler.max_num_batched_tokens, pool.parallel.dp) if wider else None
     nominal = nominal or _tables(costs, pool, stages, host, NOMINAL)
@@ -93,7 +91,6 @@ def price_pool(
     *,
     max_tokens: int = 0,
     max_seqs: int = 0,
-    moe_dispatch: MoeDispatch = "allgather_reducescatter",
 ) -> StepCosts:
     """Step costs of a pool's parallel degrees and KV dtype, for `compile_engine(costs=...)`.
 
@@ -110,11 +107,10 @@ def price_pool(
         max_tokens=max(max_tokens, scheduler.max_num_batched_tokens),
         max_seqs=max(max_seqs, scheduler.max_num_seqs),
         max_context=max(scheduler.max_model_len, arch.max_position_embeddings),
-        moe_dispatch=moe_dispatch,
     )
     if pool.overlap.off:
         return costs
-    shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype, moe_dispatch=moe_dispatch)
+    shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype)
     return replace(costs, overlap=pool.overlap, gains=stage_gains(shards, stages, pool.overlap, costs))
 
 

@@ -13,7 +13,7 @@ from simtool.models.architecture import ModelArchitecture
 from simtool.models.lowering import head_operators, token_operators, transfer_operators
 from simtool.models.lowering_attention import decode_operators, prefill_operators
 from simtool.models.lowering_mlp import expert_operators
-from simtool.models.lowering_shard import MoeDispatch, Shard
+from simtool.models.lowering_shard import Shard
 from simtool.models.operators import Array, Operator
 from simtool.plan import Pool
 from simtool.simulator.batch_text import StepText
@@ -93,7 +93,6 @@ def explain_step(
     batch: StepText,
     *,
     host: HostOverhead,
-    moe_dispatch: MoeDispatch = "allgather_reducescatter",
 ) -> StepExplanation:
     """Price `batch` on one replica of `pool`; with data parallelism every rank runs this batch.
 
@@ -107,7 +106,7 @@ def explain_step(
     padded = float(padded_tokens(batch.tokens, sizes)[-1])
     rows: list[OperatorRow] = []
     floors, launch_s = np.zeros(3), 0.0
-    shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype, moe_dispatch=moe_dispatch)
+    shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype)
     for stage, (shard, found) in enumerate(zip(shards, stages, strict=True)):
         dense = token_operators(shard, _one(padded))
         operators = dense + _rest(shard, batch, padded)

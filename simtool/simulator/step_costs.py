@@ -15,7 +15,7 @@ from simtool.models.architecture import ModelArchitecture
 from simtool.models.lowering import head_operators, token_operators, transfer_operators
 from simtool.models.lowering_attention import decode_operators, prefill_operators
 from simtool.models.lowering_mlp import expert_operators
-from simtool.models.lowering_shard import MoeDispatch, Shard, make_shard
+from simtool.models.lowering_shard import Shard, make_shard
 from simtool.models.operators import Operator
 from simtool.plan import Overlap, Parallel
 from simtool.simulator.grids import StepGrids, step_grids
@@ -109,7 +109,6 @@ def price_steps(
     max_tokens: int = 2048,
     max_seqs: int = 256,
     max_context: int = 0,
-    moe_dispatch: MoeDispatch = "allgather_reducescatter",
 ) -> StepCosts:
     """Price every part of a step on geometric grids, one price() call an operator and part.
 
@@ -118,7 +117,7 @@ def price_steps(
     """
     context = max_context or arch.max_position_embeddings
     grids = step_grids(max_tokens=max_tokens, max_seqs=max_seqs, max_context=context, dp=parallel.dp)
-    shards = stage_shards(arch, parallel, stages, kv_dtype=kv_dtype, moe_dispatch=moe_dispatch)
+    shards = stage_shards(arch, parallel, stages, kv_dtype=kv_dtype)
     return StepCosts(
         arch=arch,
         parallel=parallel,
@@ -138,7 +137,6 @@ def stage_shards(
     stages: Sequence[StageHardware],
     *,
     kv_dtype: str = "auto",
-    moe_dispatch: MoeDispatch = "allgather_reducescatter",
 ) -> list[Shard]:
     """What one device of each stage holds, on the hardware of that stage. InputError where the model cannot be cut."""
     return [
@@ -148,7 +146,6 @@ def stage_shards(
             stage,
             kv_dtype=kv_dtype,
             devices_per_node=found.devices_per_node,
-            moe_dispatch=moe_dispatch,
         )
         for stage, found in enumerate(stages)
     ]

@@ -61,7 +61,7 @@ def test_every_flag_in_the_documents_exists(name):
         for part in re.split(r"[ /]", " ".join(flag.names))
     }
     text = (ROOT / name).read_text(encoding="utf-8")
-    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text))
     assert used - known - COMMAND_FLAGS - VLLM_ONLY - OTHER_TOOLS == set()
 
 

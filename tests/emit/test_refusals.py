@@ -39,6 +39,24 @@ def test_vllm_spreads_experts_over_all_ranks_or_none():
     )
 
 
+def test_deepep_sends_between_ranks_that_hold_whole_experts():
+    for backend, mode in (("deepep_high_throughput", "normal"), ("deepep_low_latency", "low_latency")):
+        wide = with_pool(MOE, parallel=Parallel(dp=4, ep=4, all2all_backend=backend))
+        assert f"--all2all-backend {backend}" in emit(wide, Request(target="vllm")).files["launch.sh"]
+        made = emit(wide, Request(target="sglang")).files["launch.sh"]
+        assert "--moe-a2a-backend deepep" in made
+        assert f"--deepep-mode {mode}" in made
+        refused(wide, "chooses its exchange of tokens itself", "trtllm")
+        for alone in (Parallel(tp=4, ep=4), Parallel(dp=4)):
+            less = with_pool(MOE, parallel=replace(alone, all2all_backend=backend))
+            refused(less, "between dp > 1 ranks that hold whole experts")
+            refused(less, "between dp > 1 ranks that hold whole experts", "sglang")
+    cut = Parallel(tp=2, dp=2, ep=2, all2all_backend="deepep_low_latency")
+    refused(with_pool(MOE, parallel=cut), "ep = tp x dp", "sglang")
+    plain = emit(with_pool(MOE, parallel=Parallel(dp=4, ep=4)), Request(target="vllm")).files["launch.sh"]
+    assert "all2all" not in plain
+
+
 def test_dense_models_have_neither_experts_nor_data_parallel_ranks():
     refused(with_pool(EXAMPLE, parallel=Parallel(tp=2, ep=2)), "mixture-of-experts")
     refused(with_pool(EXAMPLE, parallel=Parallel(dp=2)), "say replicas")

@@ -2,14 +2,16 @@
 
 import shlex
 from dataclasses import replace
+from typing import get_args
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtool.emit import Request, emit
 from simtool.emit.option_table import load_table, recorded_versions
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
+from simtool.plan import All2AllBackend, KvPolicy, Parallel, Plan, Pool, Scheduler
 
+GATHERED: All2AllBackend = "allgather_reducescatter"
 KV_NAMES = {"bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -42,6 +44,8 @@ def plans(draw, scheduling=("chunked", "no_chunking")):
         dtype=draw(st.sampled_from(["auto", "bf16", "fp8"])),
     )
     parallel = Parallel(tp=tp, pp=pp, dp=dp, ep=ep, layers_per_stage=split)
+    if dp > 1 and ep == tp * dp:
+        parallel = replace(parallel, all2all_backend=draw(st.sampled_from(get_args(All2AllBackend))))
     pool = Pool(device="h200", parallel=parallel, scheduler=scheduler, kv=kv)
     weights = draw(st.sampled_from(["auto", "bf16", "fp8"]))
     return Plan(model=model, cluster="8xh200", pools=(pool,), weight_dtype=weights)
@@ -75,6 +79,7 @@ def read_back(script: str, plan: Plan) -> Plan:
         dp=dp,
         ep=tp * dp if "--enable-expert-parallel" in found else 1,
         layers_per_stage=tuple(map(int, layers.split(","))) if layers else (),
+        all2all_backend=found["--all2all-backend"][0] if "--all2all-backend" in found else GATHERED,
     )
     scheduler = Scheduler(
         scheduling="chunked" if "--enable-chunked-prefill" in found else "no_chunking",

@@ -1,19 +1,24 @@
 """Laws of lowering: work is conserved when it is cut, and adds up to what a model's parameters say."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from simtool.errors import InputError
+from simtool.hardware.received_experts import gathered_experts, local_experts
 from simtool.models.architecture import Attention, LatentAttention, MoeMlp, RecurrentMixer, SparseIndexer
 from simtool.models.lowering import head_operators, lower, token_operators
 from simtool.models.lowering_attention import _pairs, decode_operators, prefill_operators
-from simtool.models.lowering_mlp import _devices_reached, expert_operators, touched_experts
+from simtool.models.lowering_mlp import expert_operators
 from simtool.models.lowering_shard import make_shard
 from simtool.models.memory import kv_bytes_per_token, weight_bytes
 from simtool.models.operators import Operator, StepBatch
 from simtool.models.parameters import parameter_counts
+from simtool.models.routing import reached_share, touched_experts
 from simtool.plan import Parallel
 from tests.lowering.synthetic import dense, llama_8b, llama_70b, mixture, one_mixer
 
@@ -110,8 +115,54 @@ def test_many_tokens_touch_all_experts_and_one_token_its_top_k():
     mlp = next(mlp for mlp, _, _ in make_shard(mixture(), Parallel(), 0).mlps if isinstance(mlp, MoeMlp))
     touched = touched_experts(mlp, np.array([0.0, 1.0, 1e5]))
     assert touched.tolist() == pytest.approx([0.0, 4.0, 64.0])
-    assert _devices_reached(mlp, 64) == pytest.approx(4.0)
-    assert _devices_reached(mlp, 1) == pytest.approx(1.0)
+    assert 64 * reached_share(mlp, 64) == pytest.approx(4.0)
+    assert reached_share(mlp, 1) == pytest.approx(1.0)
+
+
+def brute_reached(mlp: MoeMlp, parts: int) -> float:
+    """Share of all choices that group-limited routing can make which have an expert on the first part."""
+    each, found = mlp.num_experts // mlp.num_groups, []
+    for groups in combinations(range(mlp.num_groups), mlp.topk_groups):
+        pool = [group * each + expert for group in groups for expert in range(each)]
+        found += [min(chosen) < mlp.num_experts // parts for chosen in combinations(pool, mlp.top_k)]
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 6, 12])
+@pytest.mark.parametrize(("groups", "chosen"), [(1, 1), (3, 2), (6, 3), (12, 4)])
+@pytest.mark.parametrize("top_k", [1, 3, 4])
+def test_share_of_tokens_that_reach_a_part_is_what_counting_gives(parts, groups, chosen, top_k):
+    mlp = MoeMlp(num_experts=12, top_k=top_k, intermediate_size=8, num_groups=groups, topk_groups=chosen)
+    if groups % parts and parts % groups and groups > chosen:
+        mlp = replace(mlp, num_groups=1, topk_groups=1)  # such parts are taken as ungrouped
+        assert reached_share(replace(mlp, num_groups=groups, topk_groups=chosen), parts) == reached_share(mlp, parts)
+    assert reached_share(mlp, parts) == pytest.approx(brute_reached(mlp, parts))
+
+
+def test_grouped_routing_reaches_fewer_devices():
+    free = MoeMlp(num_experts=256, top_k=8, intermediate_size=2048)
+    grouped = replace(free, num_groups=8, topk_groups=4)
+    assert 8 * reached_share(grouped, 8) < 4.0 < 8 * reached_share(free, 8)
+
+
+@given(tokens=st.floats(1, 1e5), ranks=st.sampled_from([(1, 2, 2), (1, 4, 2), (1, 8, 8), (2, 4, 8), (2, 4, 4)]))
+def test_sent_tokens_are_the_assignments_of_a_devices_experts(tokens, ranks):
+    """Copies that all devices send = tokens that all devices receive; a received token's choices are its local ones."""
+    tp, dp, ep = ranks
+    parallel, total = Parallel(tp=tp, dp=dp, ep=ep), np.array([tokens])
+    sent, gathered = (
+        expert_operators(make_shard(mixture(), replace(parallel, all2all_backend=backend), 0), total)
+        for backend in ("deepep_high_throughput", "allgather_reducescatter")
+    )
+    experts, kept = named(sent, "experts"), named(gathered, "experts")
+    assert "received" not in kept.dims
+    assert gathered_experts(experts).dims == kept.dims
+    assert experts.flops == kept.flops
+    local = local_experts(experts).dims
+    assert local["tokens"] * local["top_k"] == pytest.approx(tokens * kept.dims["top_k"] / ep)
+    assert 1.0 - 1e-9 <= local["top_k"][0] <= local["num_experts"][0]
+    copies = named(sent, "moe_combine").dims["bytes"][0] * tp * dp / (2 * mixture().hidden_size)
+    assert copies == pytest.approx(local["tokens"][0] * tp * dp)
 
 
 @given(
@@ -233,8 +284,10 @@ def test_collectives_of_expert_parallelism():
     cut = collectives(mixture(), Parallel(tp=2, dp=4))
     assert cut["moe_dispatch"] == ("all_gather", 4, 4)
     assert cut["tp_all_reduce"] == ("all_reduce", 8, 2)
-    sent = collectives(mixture(), Parallel(dp=8, ep=8), moe_dispatch="all_to_all")
-    assert sent["moe_dispatch"][0] == sent["moe_combine"][0] == "all_to_all"
+    sent = collectives(mixture(), Parallel(dp=8, ep=8, all2all_backend="deepep_high_throughput"))
+    assert sent == {"moe_dispatch": ("dispatch", 4, 8), "moe_combine": ("combine", 4, 8)}
+    alone = Parallel(tp=2, ep=2, all2all_backend="deepep_high_throughput")
+    assert collectives(mixture(), alone) == tensor  # one rank has nobody to send to
 
 
 def test_node_spans():

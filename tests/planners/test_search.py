@@ -130,6 +130,25 @@ def _pool(**changes) -> Pool:
     return Pool(device="fast", replicas=replicas, parallel=Parallel(**changes), scheduler=knobs, kv=KvPolicy())
 
 
+def test_exchanges_are_tried_where_ranks_share_experts():
+    backends = ("allgather_reducescatter", "deepep_low_latency")
+    question = standin.question(standin.workload(n=3), space=Space(tp=(1, 2), pp=(1,), all2all_backend=backends))
+    proposals, refusals = enumerate_plans(question, standin.backend(fast=4, moe=True))
+    found = {proposal.plan.pools[0].parallel for proposal in proposals}
+    plain = {replace(parallel, all2all_backend=backends[0]) for parallel in found}
+    sends = {parallel for parallel in plain if parallel.dp > 1 and parallel.ep > 1}
+    assert sends
+    assert found == plain | {replace(parallel, all2all_backend=backends[1]) for parallel in sends}
+    assert "all2all-backend" not in refusals.counts
+    group, limits = standin.backend(fast=4, moe=True).groups[0], model_limits(standin.backend(moe=True).architecture)
+    for library, changes in (("trtllm", {"dp": 4, "ep": 4}), ("sglang", {"dp": 4, "ep": 2})):
+        setting = Setting(limits=limits, group=group, library=library, quantised_on_load=False)
+        broken = broken_rule(_pool(**changes, all2all_backend=backends[1]), setting)
+        assert broken is not None
+        assert broken[0] == "all2all-backend"
+        assert broken_rule(_pool(**changes), setting) is None
+
+
 @pytest.mark.parametrize(
     ("rule", "moe", "changes"),
     [

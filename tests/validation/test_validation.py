@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.validation import apex_order, sharegpt_rtx, silicon, splitwise_a100, summary, trtllm_offline
+from benchmarks.validation import (
+    apex_order,
+    received_experts,
+    sharegpt_rtx,
+    silicon,
+    splitwise_a100,
+    summary,
+    trtllm_offline,
+)
 from benchmarks.validation.comparison import Row, errors_of, errors_text, rows_text
 from simtool.errors import InputError
 from tests.shared_data import SHARED, needs_shared
@@ -56,6 +64,7 @@ def test_tables_are_read_whole():
     assert len(trtllm_offline.read_runs(data)) == 133
     assert len(splitwise_a100.read_points(data)) > 20
     assert apex_order.read_trace(data).num_requests == 512
+    assert len(list(received_experts.read_points(data))) == 78
     run = sharegpt_rtx.read_run(data, "RTX4090")
     assert run.workload.num_requests == 300
     assert run.theirs["TPOT Mean"] == 32.5

@@ -25,6 +25,9 @@ _FP8_ON_CPU = "fp8 weights on a CPU"
 
 def check_supported(arch: ModelArchitecture, parallel: Parallel, options: ExecutorOptions) -> None:
     """Raise one InputError that names every part of the model or plan that the executor cannot run."""
+    if parallel.sends_tokens:
+        rule = "the executor gathers all tokens where several ranks share experts"
+        raise InputError(parallel.all2all_backend, rule, "--all2all-backend allgather_reducescatter")
     compute_dtype(arch, options.dtype)
     for stage in range(parallel.pp):
         make_shard(arch, parallel, stage)  # raises where heads or experts cannot be cut evenly

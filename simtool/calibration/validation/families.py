@@ -53,7 +53,6 @@ def _of_pool(priced: Priced, pool: Pool, batches: Sequence[Batch]) -> dict[str, 
             stage,
             kv_dtype=pool.kv.dtype,
             devices_per_node=hardware.devices_per_node,
-            moe_dispatch="allgather_reducescatter",
         )
         for family, seconds in columns.priced(shard, hardware).items():
             found[family] = found.get(family, np.zeros(len(batches))) + seconds

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.layer_chain import layer_kinds
-from simtool.models.lowering_shard import MoeDispatch
 from simtool.plan import Overlap, Pool
 from simtool.simulator.batch_text import StepText
 from simtool.simulator.compile import stage_hardware
@@ -54,8 +53,6 @@ def overlapped_step(
     hardware: Mapping[str, StageHardware],
     batch: StepText,
     overlap: Overlap,
-    *,
-    moe_dispatch: MoeDispatch = "allgather_reducescatter",
 ) -> OverlappedStep:
     """The layers of one step of a replica of `pool`; arguments as `explain_step` takes them.
 
@@ -70,7 +67,7 @@ def overlapped_step(
         if found.device.kind == "cpu":
             raise InputError(found.device.name, "runs one kernel at a time: nothing of a step overlaps", "ask for GPUs")
     times: list[LayerTime] = []
-    shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype, moe_dispatch=moe_dispatch)
+    shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype)
     for shard, found in zip(shards, stages, strict=True):
         for kind in layer_kinds(shard):
             price = LayerPrices(shard=shard, hardware=found, kind=kind, batch=batch, tokens=padded)

@@ -72,6 +72,12 @@ def refusal(arch, options=OPTIONS, parallel=None):
     return str(caught.value)
 
 
+def test_tokens_are_gathered():
+    sends = Parallel(dp=2, ep=2, all2all_backend="deepep_low_latency")
+    with pytest.raises(InputError, match="gathers all tokens"):
+        check_supported(load_architecture("qwen3-30b-a3b"), sends, OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("mixer", "mlp", "named"),
     [
