@@ -110,8 +110,9 @@ def _overlap(pool: Pool, table: OptionTable) -> Options:
         return []
     if name not in flags:
         raise InputError("overlap", f"{table.title} has no {name} overlap", f"--overlap {', '.join(flags)} or none")
-    if pool.parallel.ep == 1:
-        raise InputError("overlap", f"SGLang has {name} only with expert parallelism", "ep > 1, or --overlap none")
+    if not pool.parallel.sends_tokens:
+        rule = f"SGLang has {name} only where DeepEP sends tokens"
+        raise InputError("overlap", rule, "--all2all-backend deepep_low_latency or deepep_high_throughput")
     if overlap.min_tokens or overlap.min_prefill_tokens:
         rule = "SGLang chooses by itself which steps overlap, the plan states thresholds"
         raise InputError("overlap", rule, "thresholds of 0, or --target vllm")

@@ -119,8 +119,9 @@ def _overlap(pool: Pool, table: OptionTable) -> Options:
     if name != "two-batch":
         hint = "--overlap two-batch, shared-experts or none"
         raise InputError("overlap", f"{table.title} has no {name} overlap", hint)
-    if p.dp == 1 or p.ep == 1:
-        raise InputError("overlap", "vLLM overlaps two batches only with data and expert parallelism", "dp > 1, ep > 1")
+    if not p.sends_tokens:
+        rule = "vLLM overlaps two batches only where DeepEP sends tokens"
+        raise InputError("overlap", rule, "--all2all-backend deepep_low_latency or deepep_high_throughput")
     thresholds = {"--dbo-decode-token-threshold": overlap.min_tokens}
     thresholds["--dbo-prefill-token-threshold"] = overlap.min_prefill_tokens
     return [

@@ -202,10 +202,8 @@ def _overlap(pool: Pool, setting: Setting) -> str:
         return f"{setting.library} has no overlap {name} (it has {', '.join(sorted(known))})"
     if name in ("two-batch", "shared-experts") and setting.library != "torch" and not setting.limits.experts:
         return f"{setting.library} has {name} for mixtures of experts only"
-    if name == "two-batch" and setting.library == "vllm" and (p.dp == 1 or p.ep == 1):
-        return "vLLM overlaps two batches only with data parallelism and expert parallelism"
-    if name == "two-batch" and setting.library == "sglang" and p.ep == 1:
-        return "SGLang overlaps two batches only with expert parallelism"
+    if name == "two-batch" and setting.library != "torch" and not p.sends_tokens:
+        return f"{setting.library} overlaps two batches only where DeepEP sends tokens (all2all_backend)"
     return ""
 
 

@@ -1,16 +1,19 @@
 """Plan files replay exactly; output is whole or absent; scenarios refuse what they do not know."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simtool.asking import adjusted, overlaps_of
 from simtool.cli_options import asked_scenario, join_slo_words
 from simtool.errors import InputError
 from simtool.files import output_file, output_folder
 from simtool.json_text import json_text
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
+from simtool.overlaps import STOCK, overlap_name
+from simtool.plan import KvPolicy, Overlap, Parallel, Plan, Pool, Scheduler
 from simtool.plan_file import load_plan, parse_plan, plan_json
 from simtool.scenario import load_scenario
 
@@ -35,6 +38,7 @@ pools = st.builds(
         watermark=st.floats(0, 1, exclude_max=True),
     ),
     stage_devices=st.tuples(texts, texts),
+    overlap=st.sampled_from([*STOCK.values(), Overlap(nano_batches=(0.25, 0.75), min_prefill_tokens=512)]),
 )
 plans = st.builds(Plan, model=texts, cluster=texts, pools=st.tuples(pools, pools), weight_dtype=texts)
 
@@ -50,6 +54,10 @@ def plan_with(**changes):
     return plan | changes
 
 
+def with_overlap(**changes):
+    return plan_with(pools=[{"device": "h200", "overlap": changes}])
+
+
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
@@ -59,6 +67,14 @@ def plan_with(**changes):
         (plan_with(pools=[{"device": "h200", "parallel": {"tp": 0}}]), "tp is 0"),
         (plan_with(pools=[{"device": "h200", "kv": {"gpu_memory_utilization": 1.5}}]), "gpu_memory_utilization"),
         (plan_with(pools=[{"device": "h200", "kv": {"watermark": 1.0}}]), "watermark is 1.0"),
+        (with_overlap(nano_batches=[0.5, 0.6]), "nano_batches add up to 1.1"),
+        (with_overlap(nano_batches=[1.5, -0.5]), "shares in (0, 1]"),
+        (with_overlap(comm_sms=-1), "comm_sms is -1"),
+        (with_overlap(min_tokens=-1), "min_tokens is -1"),
+        (with_overlap(fusions=[{"collective": "moe_combine", "chunks": 0}]), "chunks is 0"),
+        (with_overlap(fusions=[{"collective": "moe_combine", "chunks": 2, "local_first": 1.0}]), "local_first is 1.0"),
+        (with_overlap(fusions=[{"collective": "moe_combine", "chunks": 2, "waves": [0]}]), "at least one wave"),
+        (with_overlap(streams=2), "pools.0.overlap.streams: unknown key"),
         (plan_with(pools=[]), "pools is empty"),
         (plan_with(schema=2), "schema is 2"),
         (plan_with(kernel_library="tvm"), "kernel_library"),
@@ -144,6 +160,20 @@ def test_flags_and_settings_override_the_scenario(tmp_path):
     assert found.price_per_hour == {"h200": 3.5, "l4": 0.5}
 
 
+def test_a_plan_s_overlap_is_changed_by_name_and_by_threshold(tmp_path):
+    asked = asked_scenario(None, {"engine.overlap": "two-batch", "engine.dbo_decode_token_threshold": 64}, None, None)
+    start = Plan(model="m", cluster="1xh200", pools=(Pool(device="h200"),))
+    found = adjusted(start, asked)
+    assert found.pools[0].overlap == replace(STOCK["two-batch"], min_tokens=64)
+    later = adjusted(found, asked_scenario(None, {"engine.dbo_prefill_token_threshold": 512}, None, None))
+    assert later.pools[0].overlap == replace(STOCK["two-batch"], min_tokens=64, min_prefill_tokens=512)
+    assert adjusted(later, asked_scenario(None, {"engine.overlap": "none"}, None, None)).pools[0].overlap.off
+    listed = asked_scenario(None, {"engine.overlap": "none,nano"}, None, None).engine
+    assert [overlap_name(overlap) for overlap in overlaps_of(listed)] == ["none", "nano"]
+    with pytest.raises(InputError, match="has 2 values"):
+        adjusted(start, asked_scenario(None, {"engine.overlap": "none,nano"}, None, None))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -152,6 +182,7 @@ def test_flags_and_settings_override_the_scenario(tmp_path):
         ("[workload]\nrequest_rate = nan", "workload.request_rate"),
         ("[workload]\nrequest_rate = 'fast'", "workload.request_rate"),
         ("model = ", "not valid TOML"),
+        ("[engine]\noverlap = 'dbo'", "'dbo' is no overlap; one of none, two-batch"),
     ],
 )
 def test_a_bad_scenario_names_the_key(tmp_path, text, words):

@@ -6,6 +6,7 @@ import pytest
 
 from simtool.emit import Request, emit
 from simtool.errors import InputError
+from simtool.overlaps import STOCK
 from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
 from tests.emit.plans import EXAMPLE, TWO_NODES, plan, with_kv, with_pool, with_scheduler
 
@@ -55,6 +56,26 @@ def test_deepep_sends_between_ranks_that_hold_whole_experts():
     refused(with_pool(MOE, parallel=cut), "ep = tp x dp", "sglang")
     plain = emit(with_pool(MOE, parallel=Parallel(dp=4, ep=4)), Request(target="vllm")).files["launch.sh"]
     assert "all2all" not in plain
+
+
+def test_overlaps_that_an_engine_has():
+    wide = Parallel(dp=4, ep=4, all2all_backend="deepep_low_latency")
+    two = with_pool(MOE, parallel=wide, overlap=replace(STOCK["two-batch"], min_tokens=32, min_prefill_tokens=512))
+    made = emit(two, Request(target="vllm")).files["launch.sh"]
+    assert "--enable-dbo" in made
+    assert "--dbo-decode-token-threshold 32" in made
+    assert "--dbo-prefill-token-threshold 512" in made
+    refused(two, "chooses by itself which steps overlap", "sglang")
+    refused(two, "no two-batch overlap", "trtllm")
+    plain = with_pool(MOE, parallel=wide, overlap=STOCK["two-batch"])
+    assert "--enable-two-batch-overlap" in emit(plain, Request(target="sglang")).files["launch.sh"]
+    shared = with_pool(MOE, parallel=wide, overlap=STOCK["shared-experts"])
+    assert "--enable-single-batch-overlap" in emit(shared, Request(target="sglang")).files["launch.sh"]
+    assert "dbo" not in emit(shared, Request(target="vllm")).files["launch.sh"]
+    for target in ("vllm", "sglang"):
+        refused(with_pool(MOE, parallel=wide, overlap=STOCK["nano"]), "no nano overlap", target)
+        gathered = with_pool(MOE, parallel=Parallel(dp=4, ep=4), overlap=STOCK["two-batch"])
+        refused(gathered, "only where DeepEP sends tokens", target)
 
 
 def test_dense_models_have_neither_experts_nor_data_parallel_ranks():

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from simtool.errors import InfeasibleError
 from simtool.metrics import Slo
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
+from simtool.overlaps import STOCK
+from simtool.plan import KvPolicy, Overlap, Parallel, Plan, Pool, Scheduler
 from simtool.planners.bound import covers, work_bound
 from simtool.planners.demand import demand_of
 from simtool.planners.evaluate import floors_of, optimistic, simulate_plan
@@ -45,6 +46,7 @@ def scenarios(draw):
             max_num_batched_tokens=draw(st.sampled_from([64, 128, 512])),
         ),
         kv=KvPolicy(),
+        overlap=draw(st.sampled_from([Overlap(), STOCK["two-batch"]])),
     )
     work = standin.workload(
         n=draw(st.integers(1, 20)),
@@ -59,7 +61,7 @@ def scenarios(draw):
     return pool, replace(work, warmup_requests=draw(st.sampled_from([0, 0, 5])) % work.num_requests)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scenarios(), st.sampled_from([1500.0, 3000.0]))
 def test_no_run_beats_its_bound(scenario, weights):
     pool, work = scenario

@@ -8,7 +8,8 @@ import pytest
 
 from simtool.errors import InfeasibleError, InputError
 from simtool.metrics import Slo
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
+from simtool.overlaps import STOCK, overlap_name
+from simtool.plan import KvPolicy, Overlap, Parallel, Plan, Pool, Scheduler
 from simtool.planners.baseline import baseline
 from simtool.planners.capacity import at_rate, capacity
 from simtool.planners.evaluate import meets, simulate_plan
@@ -17,7 +18,7 @@ from simtool.planners.objective import OBJECTIVES, maximised, objective_value
 from simtool.planners.pareto import pareto
 from simtool.planners.question import Space
 from simtool.planners.search import Budget, plan
-from simtool.planners.space import enumerate_plans
+from simtool.planners.space import enumerate_plans, plan_label
 from tests.planners import standin
 
 SLO = Slo(ttft_s=0.1, tpot_s=0.0065, attainment=0.9)
@@ -128,6 +129,17 @@ def _pool(**changes) -> Pool:
     replicas = changes.pop("replicas", 1)
     knobs = Scheduler(**{"max_num_seqs": 32, "max_num_batched_tokens": 512, **scheduler})
     return Pool(device="fast", replicas=replicas, parallel=Parallel(**changes), scheduler=knobs, kv=KvPolicy())
+
+
+def test_overlaps_are_tried_where_the_library_has_them():
+    overlaps = (Overlap(), STOCK["two-batch"], STOCK["nano"])
+    space = Space(tp=(1,), pp=(1,), dp=(1, 4), all2all_backend=("deepep_low_latency",), overlap=overlaps)
+    question = standin.question(standin.workload(n=3), space=space)
+    proposals, refusals = enumerate_plans(question, standin.backend(fast=4, moe=True))
+    found = {(p.plan.pools[0].parallel.sends_tokens, overlap_name(p.plan.pools[0].overlap)) for p in proposals}
+    assert found == {(False, "none"), (True, "none"), (True, "two-batch")}
+    assert "only where DeepEP sends tokens" in refusals.examples["overlap"]
+    assert any("two-batch" in plan_label(proposal.plan) for proposal in proposals)
 
 
 def test_exchanges_are_tried_where_ranks_share_experts():
