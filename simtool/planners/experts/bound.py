@@ -1,8 +1,8 @@
 """Bounds on the highest GPU load, whatever the number of replicas of each expert.
 
-Four that hold for every placement: the mean; the largest share where every replica goes to what is largest; pigeonholes
-(under a highest load T a GPU holds at most k replicas above T/(k+1), so that only so many may be that large); and company:
-slots are full, so that the k largest replicas are on at most k GPUs together with others for the rest of the slots.
+Four that hold for every placement: the mean; the largest share where every replica goes to what is largest;
+pigeonholes: under a highest load T a GPU holds at most k replicas above T/(k+1), so only so many may be that large;
+company: slots are full, so that the k largest replicas are on at most k GPUs with others in the rest of the slots.
 """
 
 from __future__ import annotations

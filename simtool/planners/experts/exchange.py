@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 _CLOSE = 1e-12  # relative gain that counts as none
 _TRIED = 8  # gifts of a replica that are followed up by swaps
+_KICKS, _STALE = 200, 60  # rounds in all, and without gain
 
 
 def gpu_loads(load: Floats, held: Places) -> Floats:
@@ -35,13 +36,39 @@ def exchanged(load: Floats, held: Places, enough: float = 0.0) -> Places:
 def swapped(load: Floats, held: Places, enough: float = 0.0) -> Places:
     """`held` after swaps of one or two replicas of the fullest GPU with as many of another, until none lowers it."""
     held, share = held.copy(), _shares(load, held)
+    single = np.arange(held.shape[1])[:, None]
     pairs = np.array(list(combinations(range(held.shape[1]), 2)), np.int64).reshape(-1, 2)
     while True:
         total = share[held].sum(axis=1)
-        if total.max() <= enough or not (
-            _swap(share, held, total, np.arange(held.shape[1])[:, None]) or _swap(share, held, total, pairs)
-        ):
+        if total.max() <= enough or not (_swap(share, held, total, single) or _swap(share, held, total, pairs)):
             return held
+
+
+def kicked(load: Floats, held: Places, enough: float, rng: np.random.Generator) -> Places:
+    """`held` after rounds of a few random gifts followed by exchanges; a round that makes it no worse is kept."""
+    best, highest, stale = held, gpu_loads(load, held).max(), 0
+    for number in range(_KICKS):
+        if highest <= enough or stale == _STALE:
+            break
+        trial = exchanged(load, _given_at_random(load, best, 1 + number % 3, rng), enough)
+        reached = gpu_loads(load, trial).max()
+        stale = 0 if reached < highest * (1 - 1e-9) else stale + 1
+        if reached <= highest:
+            best, highest = trial, reached
+    return best
+
+
+def _given_at_random(load: Floats, held: Places, gifts: int, rng: np.random.Generator) -> Places:
+    """`held` with some replicas given to other experts, most likely to those with a large share."""
+    held = held.copy()
+    for _ in range(gifts):
+        share = _shares(load, held)
+        spare = np.argwhere(np.bincount(held.ravel(), minlength=len(load))[held] > 1)
+        if not len(spare):
+            break
+        gpu, slot = spare[rng.integers(len(spare))]
+        held[gpu, slot] = rng.choice(len(load), p=share / share.sum())
+    return held
 
 
 def packed(load: Floats, counts: Places, gpus: int) -> Places:
@@ -69,27 +96,33 @@ def _swap(share: Floats, held: Places, total: Floats, sets: Places) -> bool:
         return False
     full = int(total.argmax())
     weight = share[held[:, sets]].sum(axis=2)  # gpus, sets
-    weight_order = np.argsort(weight, axis=1)
-    ranked = np.take_along_axis(weight, weight_order, axis=1)
-    best, where = total[full] * (1 - _CLOSE), None
-    for gpu in range(len(held)):
-        if gpu == full:
-            continue
-        # the gain that evens both out most: half their difference
-        wanted = weight[full] - (total[full] - total[gpu]) / 2
-        at = np.searchsorted(ranked[gpu], wanted)
-        for shift in (-1, 0):
-            place = np.clip(at + shift, 0, ranked.shape[1] - 1)
-            moved = weight[full] - ranked[gpu, place]
-            higher = np.maximum(total[full] - moved, total[gpu] + moved)
-            mine = int(higher.argmin())
-            if higher[mine] < best:
-                best, where = higher[mine], (sets[mine], gpu, sets[weight_order[gpu, place[mine]]])
-    if where is None:
+    order = np.argsort(weight, axis=1)
+    ranked = np.take_along_axis(weight, order, axis=1)
+    # the replicas that even both GPUs out most weigh less by half their difference
+    wanted = weight[full] - (total[full] - total)[:, None] / 2
+    place = _nearest(ranked, wanted)
+    moved = weight[full] - np.take_along_axis(ranked, place, axis=1)
+    higher = np.maximum(total[full] - moved, total[:, None] + moved)
+    higher[full] = np.inf
+    gpu, mine = np.unravel_index(int(higher.argmin()), higher.shape)
+    if higher[gpu, mine] >= total[full] * (1 - _CLOSE):
         return False
-    mine_slots, gpu, other_slots = where
-    held[full, mine_slots], held[gpu, other_slots] = held[gpu, other_slots].copy(), held[full, mine_slots].copy()
+    ours, others = sets[mine], sets[order[gpu, place[gpu, mine]]]
+    held[full, ours], held[gpu, others] = held[gpu, others].copy(), held[full, ours].copy()
     return True
+
+
+def _nearest(ranked: Floats, wanted: Floats) -> Places:
+    """For each row of `wanted`, the places of the nearest values in the same row of `ranked`, whose rows rise."""
+    rows, columns = ranked.shape
+    step = 2.0 * max(float(np.abs(ranked).max()), float(np.abs(wanted).max())) or 1.0  # puts rows one after the other
+    shift = step * np.arange(rows)[:, None]
+    at = np.searchsorted((ranked + shift).ravel(), (wanted + shift).ravel()).reshape(wanted.shape)
+    above = np.clip(at - columns * np.arange(rows)[:, None], 0, columns - 1)
+    below = np.maximum(above - 1, 0)
+    far = np.abs(np.take_along_axis(ranked, above, axis=1) - wanted)
+    nearer = np.abs(np.take_along_axis(ranked, below, axis=1) - wanted) < far
+    return np.asarray(np.where(nearer, below, above))
 
 
 def _best_gift(load: Floats, held: Places, enough: float) -> Places | None:

@@ -1,7 +1,7 @@
 """EPLB's greedy: replicate the hottest, pack the heaviest first. The baseline that every placement is compared with.
 
-The algorithm of DeepSeek's expert-parallelism load balancer (github.com/deepseek-ai/EPLB, MIT), written anew. It reckons
-in float32, and so does this, so that near ties fall the same way; of equal loads the first goes first.
+The algorithm of DeepSeek's expert-parallelism load balancer (github.com/deepseek-ai/EPLB, MIT), written anew. It
+reckons in float32, and so does this, so that near ties fall the same way; of equal loads the first goes first.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def replicate_hottest(weight: Floats, replicas: int) -> tuple[Places, Places]:
 def _hierarchical(weight: Floats, replicas: int, groups: int, nodes: int, gpus: int) -> Places:
     layers, experts = weight.shape
     size, a_node, slots = experts // groups, experts // nodes, replicas // gpus
-    pack, place = pack_evenly(weight.reshape(layers, groups, size).sum(axis=2), nodes)
+    pack, place = pack_evenly(np.asarray(weight.reshape(layers, groups, size).sum(axis=2), np.float32), nodes)
     # experts in the order of their nodes, and where each stands in it
     position = ((pack * (groups // nodes) + place) * size)[:, :, None] + np.arange(size)
     ordered = np.argsort(position.reshape(layers, experts), axis=1)
     by_node = np.take_along_axis(weight, ordered, axis=1).reshape(-1, a_node)
     expert, held = replicate_hottest(by_node, replicas // nodes)
-    share = np.take_along_axis(by_node / held.astype(np.float32), expert, axis=1)
+    share = np.take_along_axis(np.asarray(by_node / held, np.float32), expert, axis=1)
     gpu, slot = pack_evenly(share, gpus // nodes)
     inside = np.take_along_axis(expert, np.argsort(gpu * slots + slot, axis=1), axis=1)
     first = np.arange(0, experts, a_node)[None, :, None]

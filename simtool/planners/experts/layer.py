@@ -71,7 +71,8 @@ def greedy_of(problem: ExpertProblem, layer: int) -> Places:
     """EPLB's placement of the layer, hierarchical or global as the problem asks: [gpus, slots]."""
     groups, nodes = (problem.groups, problem.nodes) if problem.hierarchical else (1, 1)
     loads = problem.loads[layer : layer + 1]
-    return greedy_placement(loads, problem.replicas, groups, nodes, problem.gpus)[0].reshape(problem.gpus, -1)
+    placed: Places = greedy_placement(loads, problem.replicas, groups, nodes, problem.gpus)[0]
+    return placed.reshape(problem.gpus, problem.slots)
 
 
 def complete(problem: ExpertProblem, held: Places) -> bool:

@@ -1,7 +1,6 @@
 """The placement on some GPUs as a CP-SAT model: replicas of each expert, and how many of them on each of these GPUs.
 
-An expert all of whose replicas are on these GPUs is free: its number may change. Of others, those inside may move. With
-all GPUs chosen every expert is free, and the model is the whole problem.
+An expert all of whose replicas are on these GPUs is free: its number may change. Of others, those inside may move.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from simtool.planners.schedule.progress import Effort, Watch, watched_solve
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
-_FINE = 10**7  # ticks of the highest load, where loads are not whole
-_MOST_TICKS = 2**40  # whole loads and all their shares as ticks, up to this sum
+_FINE = 10**7  # ticks of the highest load
 _ROUTES = 10**6  # parts that crossing load is counted in
 
 
@@ -27,8 +25,8 @@ _ROUTES = 10**6  # parts that crossing load is counted in
 class Rest:
     """What decides among placements with a highest load up to `limit`: crossing load, and with it moved experts.
 
-    local: [gpus, experts], the part of an expert's load that a GPU's node sends. there: [gpus, experts], whether the GPU
-    holds the expert now.
+    local: [gpus, experts], the part of an expert's load that a GPU's node sends. there: [gpus, experts], whether the
+    GPU holds the expert now.
     """
 
     limit: float
@@ -38,14 +36,10 @@ class Rest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solved:
-    """held: the placement found, the given one where none is better. bound: on the objective, in load; for `Rest` none.
-
-    work: deterministic seconds.
-    """
+    """held: the placement found, or the given one where none was. work: deterministic seconds."""
 
     held: Places
     status: str
-    bound: float
     work: float
 
 
@@ -63,25 +57,28 @@ class _Draft:
 
 
 def solve_gpus(
-    load: Floats, held: Places, chosen: list[int], effort: Effort, rest: Rest | None = None, reach: int | None = None
+    load: Floats, held: Places, chosen: list[int], effort: Effort, rest: Rest | None = None, reach: int = 2
 ) -> Solved:
     """Place what the chosen GPUs hold anew: least highest load among them, or what `rest` asks for.
 
-    held: [gpus, slots]. reach: how far an expert's number of replicas may go from what it is (None: as far as slots do).
+    held: [gpus, slots]. reach: how far an expert's number of replicas may go from what it is.
     """
     from ortools.sat.python import cp_model
 
-    draft = _Draft(load=load, held=held, chosen=chosen, model=cp_model.CpModel(), ticks=_ticks(load, held))
+    draft = _Draft(
+        load=load, held=held, chosen=chosen, model=cp_model.CpModel(), ticks=_FINE / gpu_loads(load, held).max()
+    )
     _experts(draft, reach, gpu_loads(load, held)[chosen].max())
     for taken in draft.taken:
         draft.model.add(sum(taken) == held.shape[1])
-    highest = _highest(draft) if rest is None else _decide(draft, rest)
-    watch = Watch(objective=math.inf, bound=-math.inf)
-    solver, status = watched_solve(draft.model, watch, effort)
+    if rest is None:
+        _highest(draft)
+    else:
+        _decide(draft, rest)
+    solver, status = watched_solve(draft.model, Watch(objective=math.inf, bound=-math.inf), effort)
     found = status in ("OPTIMAL", "FEASIBLE")
-    bound = watch.bound / draft.ticks if highest and math.isfinite(watch.bound) else 0.0
     work = float(solver.response_proto.deterministic_time)
-    return Solved(held=_read(draft, solver) if found else held, status=status, bound=bound, work=work)
+    return Solved(held=_read(draft, solver) if found else held, status=status, work=work)
 
 
 def _needed(load: Floats, highest: float) -> Places:
@@ -89,17 +86,7 @@ def _needed(load: Floats, highest: float) -> Places:
     return np.maximum(1, np.ceil(load / highest * (1 - 1e-12))).astype(np.int64)
 
 
-def _ticks(load: Floats, held: Places) -> float:
-    """Ticks a unit of load: exact for whole loads while the numbers stay small."""
-    most = held.size - len(load) + 1
-    if np.array_equal(load, np.rint(load)) and most <= 30:
-        exact = math.lcm(*range(1, most + 1))
-        if exact * load.sum() <= _MOST_TICKS:
-            return float(exact)
-    return _FINE / float(gpu_loads(load, held).max())
-
-
-def _experts(draft: _Draft, reach: int | None, highest: float) -> None:
+def _experts(draft: _Draft, reach: int, highest: float) -> None:
     """Numbers of replicas and where they are."""
     counts = np.bincount(draft.held.ravel(), minlength=len(draft.load))
     inside = np.bincount(draft.held[draft.chosen].ravel(), minlength=len(draft.load))
@@ -113,8 +100,7 @@ def _experts(draft: _Draft, reach: int | None, highest: float) -> None:
             _place(draft, expert, int(counts[expert]), int(inside[expert]), 1)
             continue
         low, high = int(need[expert]), int(need[expert]) + max(spare, 0)
-        if reach is not None:
-            low, high = max(low, int(counts[expert]) - reach), min(high, int(counts[expert]) + reach)
+        low, high = max(low, int(counts[expert]) - reach), min(high, int(counts[expert]) + reach)
         picks = []
         for number in range(low, high + 1):
             pick = draft.model.new_bool_var("") if high > low else 1
@@ -128,7 +114,7 @@ def _experts(draft: _Draft, reach: int | None, highest: float) -> None:
 def _place(draft: _Draft, expert: int, number: int, inside: int, pick: Any) -> None:
     """`inside` of `number` replicas on the chosen GPUs, where `pick` is 1."""
     model, counts = draft.model, np.bincount(draft.held.ravel(), minlength=len(draft.load))
-    share = math.floor(draft.load[expert] * draft.ticks / number * (1 + 1e-15))
+    share = math.floor(draft.load[expert] * draft.ticks / number)
     here = []
     for place, gpu in enumerate(draft.chosen):
         x = model.new_int_var(0, min(inside, draft.held.shape[1]), "")
@@ -141,16 +127,16 @@ def _place(draft: _Draft, expert: int, number: int, inside: int, pick: Any) -> N
     model.add(sum(here) == inside * pick)
 
 
-def _highest(draft: _Draft) -> bool:
+def _highest(draft: _Draft) -> None:
+    """Least highest load of the chosen GPUs."""
     now = gpu_loads(draft.load, draft.held)[draft.chosen].max()
     top = draft.model.new_int_var(0, math.ceil(now * draft.ticks), "highest")
     for weights in draft.weights:
         draft.model.add(sum(weights) <= top)
     draft.model.minimize(top)
-    return True
 
 
-def _decide(draft: _Draft, rest: Rest) -> bool:
+def _decide(draft: _Draft, rest: Rest) -> None:
     """Crossing load first, then moved experts, under the limit on every GPU (floors: checked again by the caller)."""
     for weights in draft.weights:
         draft.model.add(sum(weights) <= math.floor(rest.limit * draft.ticks))
@@ -164,7 +150,6 @@ def _decide(draft: _Draft, rest: Rest) -> bool:
             draft.model.add(sum(x for _, x in placed) <= most * comes)
             moved.append(comes)
     draft.model.minimize(sum(moved) - (draft.held.size + 1) * sum(near))
-    return False
 
 
 def _read(draft: _Draft, solver: Any) -> Places:

@@ -1,7 +1,7 @@
 """The least highest load of few experts, proven: what one GPU may hold is listed, CP-SAT picks how often each is used.
 
-GPUs are alike, so a placement is how many of them hold each *pattern* (a set of shares that fills the slots). The load of
-a pattern is known before, so the highest load is bisected over the loads that patterns have: exact, without rounding.
+GPUs are alike, so a placement is how many of them hold each *pattern* (a set of shares that fills the slots). The load
+of a pattern is known before, so the highest load is bisected over the loads that patterns have: exact, no rounding.
 """
 
 from __future__ import annotations

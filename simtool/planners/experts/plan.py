@@ -16,7 +16,7 @@ from simtool.planners.schedule.progress import Effort
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
-LIMIT = 4.0  # deterministic seconds a layer, a few wall seconds each
+LIMIT = 2.0  # deterministic seconds a layer, several wall seconds each
 NEAR = 1e-3  # of the bound: balance that no engine would notice
 
 

@@ -17,13 +17,13 @@ Places = NDArray[np.int64]
 class ExpertProblem:
     """Loads of experts, to be held by GPUs of `slots` experts each, every slot in use.
 
-    loads: [layers, experts], tokens (or any other work) an expert gets; it is split equally over the expert's replicas.
-    nodes: equal shares of the GPUs, in their order. groups: the experts are cut in order into so many equal groups; with
+    loads: [layers, experts], tokens (or other work) an expert gets, split equally over the expert's replicas. nodes:
+    equal shares of the GPUs, in their order. groups: the experts are cut in order into so many equal groups; with
     `hierarchical` a group lives on one node and every node has equally many, as group-limited routing wants it.
     sources: [nodes, layers, experts], the part of `loads` that comes from tokens of each node (None: each an equal
     part). present: [layers, gpus · slots], the experts now in the slots (None: nothing is). expert_bytes: of one
-    expert's weights. load_slack: highest loads up to so much (relative) above the best one found count as equal, so that
-    traffic and moves may decide.
+    expert's weights. load_slack: highest loads up to so much (relative) above the best one found count as equal, so
+    that traffic and moves may decide.
 
     Raises InputError where these do not go together.
     """

@@ -1,4 +1,4 @@
-"""The least highest load: greedy and hot/cold starts, exchanges, then CP-SAT on everything or on neighbourhoods.
+"""The least highest load: greedy and hot/cold starts, exchanges and kicks, then CP-SAT: whole, or a few GPUs at a time.
 
 The best is kept throughout, so that nothing found is worse than the greedy or the placement that is there now.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simtool.planners.certificate import SEED
 from simtool.planners.experts.bound import load_bound
-from simtool.planners.experts.exchange import exchanged, gpu_loads, packed, swapped
+from simtool.planners.experts.exchange import exchanged, gpu_loads, kicked, packed, swapped
 from simtool.planners.experts.greedy import greedy_placement
 from simtool.planners.experts.model import solve_gpus
 from simtool.planners.experts.patterns import prove
@@ -41,7 +41,7 @@ def balance(
 ) -> Balanced:
     """The placement of `load` ([experts]) with the least highest load that was found.
 
-    near: relative distance to the bound that is near enough to stop. starts: placements to begin from beside the greedy.
+    near: relative distance to the bound that is near enough. starts: placements to begin from, beside the greedy.
     """
     bound = load_bound(load, gpus, slots)
     greedy = greedy_placement(load[None, :], gpus * slots, 1, 1, gpus)[0].reshape(gpus, slots)
@@ -50,13 +50,11 @@ def balance(
     best = exchanged(load, best, enough)
     if gpu_loads(load, best).max() > enough:
         best = _from_thresholds(load, best, enough)
-    found = _balanced(load, best, bound)
-    if found.highest > enough and effort.limit > 0:
-        proven = prove(load, best, bound, effort)
-        if proven is not None:
-            return _balanced(load, proven.held, proven.bound, proven.work)
-        found = _solve_parts(load, found, effort, enough)
-    return found
+    proven = prove(load, best, bound, effort) if gpu_loads(load, best).max() > enough else None
+    if proven is not None:
+        return _balanced(load, proven.held, proven.bound, proven.work)
+    best = kicked(load, best, enough, np.random.default_rng(SEED))
+    return _solve_parts(load, _balanced(load, best, bound), effort, enough)
 
 
 def _balanced(load: Floats, held: Places, bound: float, work: float = 0.0) -> Balanced:
@@ -92,7 +90,7 @@ def _solve_parts(load: Floats, found: Balanced, effort: Effort, enough: float) -
             break
         chosen = neighbourhood(total, min(size, len(held)), rng)
         part = effort.part(min(_ROUND, effort.limit - work) / effort.limit)
-        solved = solve_gpus(load, held, chosen, part, reach=2)
+        solved = solve_gpus(load, held, chosen, part)
         work += max(solved.work, 1e-3)
         if gpu_loads(load, solved.held).max() < total.max() * (1 - 1e-9):
             held, stale = solved.held, 0

@@ -1,4 +1,4 @@
-"""Less traffic and fewer moves at the same highest load: CP-SAT on a few GPUs at a time, from the placement found on."""
+"""Less traffic and fewer moves at the same highest load: CP-SAT on a few GPUs at a time, from a placement on."""
 
 from __future__ import annotations
 
