@@ -50,7 +50,8 @@ def balance(
     best = exchanged(load, best, enough)
     if gpu_loads(load, best).max() > enough:
         best = _from_thresholds(load, best, enough)
-    proven = prove(load, best, bound, effort) if gpu_loads(load, best).max() > enough else None
+    open_ = gpu_loads(load, best).max() > enough
+    proven = prove(load, best, bound, effort) if open_ and effort.limit > 0 else None
     if proven is not None:
         return _balanced(load, proven.held, proven.bound, proven.work)
     best = kicked(load, best, enough, np.random.default_rng(SEED))
