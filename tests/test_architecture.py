@@ -166,7 +166,18 @@ def loaded_after(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "plan", "simulate", "emit", "execute", "validate", "trace synth", "experts place", "calibrate", "calibrate import"],
+    [
+        "",
+        "plan",
+        "simulate",
+        "emit",
+        "execute",
+        "validate",
+        "trace synth",
+        "experts place",
+        "calibrate",
+        "calibrate import",
+    ],
 )
 def test_help_loads_nothing_heavy(command):
     loaded = loaded_after(f"from simtool.cli import run\nassert run({[*command.split(), '--help']!r}) == 0")
