@@ -82,7 +82,7 @@ SMALL = (
 
 
 @given(pair=SMALL, shape=st.sampled_from([(2, 2), (3, 1), (2, 3), (3, 2)]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_bound_optimum_and_what_is_found_are_in_order(pair, shape):
     load, (gpus, slots) = np.array(pair[0], np.float64), shape
     best = min(gpu_loads(load, held).max() for held in all_placements(len(load), gpus, slots))
@@ -116,7 +116,7 @@ def test_a_division_of_groups_is_the_best_one(load, counts):
 @st.composite
 def problems(draw):
     nodes = draw(st.sampled_from([1, 2, 4]))
-    gpus, slots = nodes * draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    gpus, slots = nodes * draw(st.integers(1, 2)), draw(st.integers(1, 3))
     groups = nodes * draw(st.integers(1, 2))
     hierarchical = draw(st.booleans())
     experts = groups * draw(st.integers(1, max(1, gpus * slots // groups)))
@@ -142,7 +142,7 @@ def problems(draw):
 
 
 @given(problem=problems())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_placement_is_legal_and_never_worse_than_the_greedy(problem):
     plan = place_experts(problem, NO_SOLVER)  # checked inside
     (one,) = plan.layers
@@ -165,15 +165,15 @@ def test_exchanges_only_lower_the_highest_load(load, scale):
 
 
 def test_the_same_question_has_the_same_answer():
-    problem = ExpertProblem(loads=zipf(12, 1.0), gpus=4, slots=4)
+    problem = ExpertProblem(loads=zipf(9, 1.0), gpus=4, slots=3)
     first, again = (place_experts(problem, Effort(limit=0.1, workers=2)).phy2log.tolist() for _ in range(2))
     assert first == again
 
 
 def test_what_is_there_stays_where_nothing_is_gained():
-    base = ExpertProblem(loads=zipf(24, 1.2), gpus=8, slots=4)
-    present = place_experts(base, NO_SOLVER).phy2log
-    again = place_experts(replace(base, present=present, expert_bytes=1e6), LITTLE)
+    base = ExpertProblem(loads=zipf(12, 1.2), gpus=4, slots=4)
+    present = place_experts(base, NO_SOLVER, near=0.1).phy2log
+    again = place_experts(replace(base, present=present, expert_bytes=1e6), NO_SOLVER, near=0.1)
     assert again.layers[0].moved.objective == 0.0
     assert again.layers[0].moved.closed
 
