@@ -11,6 +11,7 @@ from simtool.cli_options import Json
 
 if TYPE_CHECKING:
     from simtool.planners.experts.plan import ExpertPlan
+    from simtool.planners.experts.problem import ExpertProblem
 
 app = typer.Typer(help="Experts of a mixture-of-experts model: where to hold them.", no_args_is_help=True)
 
@@ -52,10 +53,7 @@ def place(
     """
     from simtool.expert_loads import read_expert_loads
     from simtool.expert_location import read_expert_location
-    from simtool.planners.experts.plan import place_experts
     from simtool.planners.experts.problem import ExpertProblem
-    from simtool.planners.schedule.progress import Effort
-    from simtool.terminal import progress
 
     table = read_expert_loads(loads, _pairs(where or []))
     problem = ExpertProblem(
@@ -69,11 +67,19 @@ def place(
         expert_bytes=expert_bytes,
         load_slack=load_slack,
     )
-    with progress("placing experts") as say:
-        plan = place_experts(problem, Effort(limit=effort, workers=2), progress=say)
+    plan = _placed(problem, effort)
     _write(plan, table.layers, all_layers, out, page)
     _print(plan, table.layers, json)
     return 0
+
+
+def _placed(problem: ExpertProblem, limit: float) -> ExpertPlan:
+    from simtool.planners.experts.plan import place_experts
+    from simtool.planners.schedule.progress import Effort
+    from simtool.terminal import progress
+
+    with progress("placing experts") as say:
+        return place_experts(problem, Effort(limit=limit, workers=2), progress=say)
 
 
 def plan_object(plan: ExpertPlan, layers: tuple[int, ...]) -> dict[str, Any]:
