@@ -22,6 +22,7 @@ from simtool import (
     cli_compile,
     cli_emit,
     cli_execute,
+    cli_experts,
     cli_explain,
     cli_overlap,
     cli_plan,
@@ -55,6 +56,7 @@ app.command("overlap")(cli_overlap.overlap)
 app.command("execute")(cli_execute.execute)
 app.command("validate")(cli_validate.validate)
 app.command("emit")(cli_emit.emit)
+app.add_typer(cli_experts.app, name="experts")
 app.add_typer(cli_trace.app, name="trace")
 app.add_typer(cli_calibrate.app, name="calibrate")
 app.command("models")(cli_catalogue.models)

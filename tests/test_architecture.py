@@ -41,6 +41,8 @@ LAYERS = (
         "timeline",
         "step_trace",
         "azure_file",
+        "expert_loads",
+        "expert_location",
     },
     {"report", "emit"},
     {"outputs", "terminal", "validation_output"},
@@ -59,6 +61,7 @@ LAYERS = (
         "cli_trace",
         "cli_catalogue",
         "cli_execute",
+        "cli_experts",
         "cli_measured",
         "cli_validate",
     },
@@ -81,6 +84,7 @@ HOMES = {
         "cli_trace",
         "cli_catalogue",
         "cli_execute",
+        "cli_experts",
         "cli_validate",
     },
 }
@@ -162,7 +166,18 @@ def loaded_after(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "plan", "simulate", "emit", "execute", "validate", "trace synth", "calibrate", "calibrate import"],
+    [
+        "",
+        "plan",
+        "simulate",
+        "emit",
+        "execute",
+        "validate",
+        "trace synth",
+        "experts place",
+        "calibrate",
+        "calibrate import",
+    ],
 )
 def test_help_loads_nothing_heavy(command):
     loaded = loaded_after(f"from simtool.cli import run\nassert run({[*command.split(), '--help']!r}) == 0")

@@ -26,6 +26,8 @@ COMMAND_FLAGS = {
     ),
     *("--model", "--over", "--format", "--version", "--target"),
     *("--budget", "--device", "--families", "--models", "--library"),
+    *("--gpus", "--nodes", "--groups", "--where", "--present", "--expert-bytes", "--load-slack", "--effort"),
+    *("--all-layers", "--page"),
     *("--measured", "--again", "--calibrate", "--plans", "--noise", "--gate", "--on", "--layers"),
 }
 OTHER_TOOLS = {
@@ -35,6 +37,10 @@ OTHER_TOOLS = {
     "--save-detailed",
     "--output-details",
     "--report",
+    "--init-expert-location",
+    "--ep-num-redundant-experts",
+    "--enable-eplb",
+    "--eplb-config",
 }
 VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
 
@@ -50,6 +56,7 @@ VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
         "docs/overlap.md",
         "docs/schedule.md",
         "docs/collectives.md",
+        "docs/experts.md",
         "examples/README.md",
     ],
 )
@@ -76,6 +83,7 @@ def test_every_flag_in_the_documents_exists(name):
         "docs/overlap.md",
         "docs/schedule.md",
         "docs/collectives.md",
+        "docs/experts.md",
         "CONTRIBUTING.md",
     ],
 )
@@ -102,7 +110,7 @@ def test_flags_set_keys_that_exist():
         assert (key or section) in fields, flag
 
 
-@pytest.mark.parametrize("name", ["docs/overlap.md", "docs/schedule.md"])
+@pytest.mark.parametrize("name", ["docs/overlap.md", "docs/schedule.md", "docs/experts.md"])
 def test_examples_in_documents_run(capsys, name):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(example, name, "exec"), {})
