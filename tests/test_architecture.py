@@ -51,6 +51,7 @@ LAYERS = (
         "cli_emit",
         "cli_options",
         "cli_plan",
+        "cli_routing",
         "cli_front",
         "cli_simulate",
         "cli_sweep",
@@ -74,6 +75,7 @@ HOMES = {
         "cli_emit",
         "cli_options",
         "cli_plan",
+        "cli_routing",
         "cli_simulate",
         "cli_sweep",
         "cli_explain",
@@ -162,7 +164,18 @@ def loaded_after(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "plan", "simulate", "emit", "execute", "validate", "trace synth", "calibrate", "calibrate import"],
+    [
+        "",
+        "plan",
+        "simulate",
+        "emit",
+        "execute",
+        "validate",
+        "trace synth",
+        "routing inspect",
+        "calibrate",
+        "calibrate import",
+    ],
 )
 def test_help_loads_nothing_heavy(command):
     loaded = loaded_after(f"from simtool.cli import run\nassert run({[*command.split(), '--help']!r}) == 0")

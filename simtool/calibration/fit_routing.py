@@ -18,7 +18,8 @@ from simtool.models.routing.fitted import FittedRouting, nested, routing_json, s
 from simtool.models.routing.inclusion import rates_of, source_inclusion
 from simtool.models.routing.observed import layer_pairs
 from simtool.models.routing.sampling import sample_trace
-from simtool.models.routing.source import MoeShape, RoutingSource
+from simtool.models.routing.shape import MoeShape
+from simtool.models.routing.source import RoutingSource
 
 CLASSES = (1, 2, 4, 8, 16, 32)
 _TOLERANCE = 0.02  # of the held-out divergence: no more classes than are needed to come so near the best

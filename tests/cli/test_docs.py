@@ -27,6 +27,7 @@ COMMAND_FLAGS = {
     *("--model", "--over", "--format", "--version", "--target"),
     *("--budget", "--device", "--families", "--models", "--library"),
     *("--measured", "--again", "--calibrate", "--plans", "--noise", "--gate", "--on", "--layers"),
+    *("--tokens", "--ep", "--prompt-tokens", "--record-routing", "--data", "--offload-experts"),
 }
 OTHER_TOOLS = {
     "--enable-dbo",
@@ -50,6 +51,7 @@ VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
         "docs/overlap.md",
         "docs/schedule.md",
         "docs/collectives.md",
+        "docs/routing.md",
         "examples/README.md",
     ],
 )
@@ -76,6 +78,7 @@ def test_every_flag_in_the_documents_exists(name):
         "docs/overlap.md",
         "docs/schedule.md",
         "docs/collectives.md",
+        "docs/routing.md",
         "CONTRIBUTING.md",
     ],
 )
@@ -102,7 +105,7 @@ def test_flags_set_keys_that_exist():
         assert (key or section) in fields, flag
 
 
-@pytest.mark.parametrize("name", ["docs/overlap.md", "docs/schedule.md"])
+@pytest.mark.parametrize("name", ["docs/overlap.md", "docs/schedule.md", "docs/routing.md"])
 def test_examples_in_documents_run(capsys, name):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(example, name, "exec"), {})

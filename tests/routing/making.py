@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import strategies as some
 
 from simtool.models.routing.sampling import sample_trace
-from simtool.models.routing.source import MoeShape, RoutingSource, dirichlet, uniform, with_classes, zipf
+from simtool.models.routing.shape import MoeShape
+from simtool.models.routing.source import RoutingSource, dirichlet, uniform, with_classes, zipf
 
 
 def shape_of(experts, top_k, layers=2, groups=1, topk_groups=1):

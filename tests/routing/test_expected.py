@@ -113,6 +113,12 @@ def test_the_largest_load_is_near_sampling(experts, top_k, batch, exponent):
         assert expected_max_load(inclusion, batch, ranks) == pytest.approx(sampled, abs=0.02 * sampled + 4 * error)
 
 
+def test_an_expert_that_all_or_none_choose_is_no_trouble():
+    assert expected_max_load(np.array([1.0, 0.5, 0.5, 0.0]), 20) == pytest.approx(20.0)
+    assert expected_max_load(np.array([0.5, 0.5, 0.0, 0.0]), 2) == pytest.approx(1.5)
+    assert expected_unique(np.array([1.0, 0.0]), 3) == pytest.approx(1.0)
+
+
 @given(sources(), some.integers(1, 40))
 @settings(max_examples=30, deadline=None)
 def test_the_largest_load_is_between_the_mean_and_all(source, tokens):

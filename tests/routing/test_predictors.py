@@ -13,6 +13,7 @@ from simtool.models.routing.prediction import accuracy
 from simtool.models.routing.predictors import GatePredictor, LearnedPredictor, PerfectPredictor
 from simtool.models.routing.source import with_classes, zipf
 from simtool.models.routing.trace import needed, step_rows
+from simtool.models.routing.transition_predictor import TransitionPredictor, recorded_transitions
 from tests.routing.making import shape_of, sources, trace_of
 
 
@@ -21,13 +22,21 @@ def some_trace(layers=4, sequences=40, tokens=2000):
     return trace_of(source, tokens, sequences=sequences)
 
 
-def predictors(trace):
+def transition_predictors(trace, lookahead):
+    """One, where the trace has layers enough."""
+    if lookahead >= len(trace.layers):
+        return ()
+    return (TransitionPredictor(tables=recorded_transitions(trace, lookahead), most=3),)
+
+
+def predictors(trace, lookahead):
     matrices = recorded_matrices(trace, 5)
     return (
         PerfectPredictor(),
         GatePredictor(hit_rates=(0.8, 0.6)),
         LearnedPredictor(recall=(0.7,), precision=(0.5,)),
         MatrixPredictor(matrices=matrices, most=3),
+        *transition_predictors(trace, lookahead),
     )
 
 
@@ -35,7 +44,7 @@ def predictors(trace):
 @given(sources(), some.integers(1, 2), some.integers(0, 3))
 def test_predictions_are_experts_of_the_layer_named_once_and_the_same_for_a_seed(source, lookahead, seed):
     trace = trace_of(source, 30, sequences=5)
-    for predictor in predictors(trace):
+    for predictor in predictors(trace, lookahead):
         found = predictor.predict(trace, lookahead, np.random.default_rng(seed))
         again = predictor.predict(trace, lookahead, np.random.default_rng(seed))
         assert np.array_equal(found.experts, again.experts)
@@ -101,6 +110,39 @@ def test_a_gate_names_top_k_experts_and_finds_its_share_of_them(ahead):
     assert np.isnan(right.layer_recall[:ahead]).all()
 
 
+@settings(max_examples=15, deadline=None)
+@given(some.integers(1, 2), some.integers(0, 20), some.integers(1, 4))
+def test_transitions_name_what_followed_the_tokens_experts(lookahead, seed, most):
+    rng = np.random.default_rng(seed)
+    source = with_classes(zipf(shape_of(6, 2, 3), 0.5, rng), 3, 2.0, rng)
+    recorded, trace = (trace_of(source, 40, seed + other) for other in (0, 1))
+    found = TransitionPredictor(tables=recorded_transitions(recorded, 2), most=most).predict(trace, lookahead, rng)
+    assert not (found.experts[:, :lookahead] >= 0).any()
+    for token in range(trace.tokens):
+        for layer in range(lookahead, 3):
+            score = np.zeros(6)
+            for expert in trace.experts[token, layer - lookahead]:
+                had = (recorded.experts[:, layer - lookahead] == expert).any(axis=1)
+                after = np.bincount(recorded.experts[had, layer].ravel(), minlength=6)
+                if not had.any():
+                    after = np.bincount(recorded.experts[:, layer].ravel(), minlength=6)
+                score += after / after.sum()
+            assert np.allclose(score[found.experts[token, layer]], np.sort(score)[::-1][:most])
+
+
+def test_transitions_beat_popularity_where_layers_are_tied():
+    rng = np.random.default_rng(0)
+    source = with_classes(zipf(shape_of(32, 2, 3), 0.2, rng), 8, 3.0, rng)
+    recorded, trace = (trace_of(source, 6000, seed) for seed in (1, 2))
+    tables = recorded_transitions(recorded, 1)
+    popular = (np.broadcast_to(tables[0].mean(axis=1, keepdims=True), tables[0].shape),)
+    right, plain = (
+        accuracy(TransitionPredictor(tables=one, most=2).predict(trace, 1, rng), trace).recall
+        for one in (tables, popular)
+    )
+    assert right > plain + 0.2
+
+
 def plain_match(trace, matrices, row, layer, lookahead, most):
     """The strongest experts of the recorded matrix with the highest mean cosine, one layer after the other."""
     counts = np.zeros(matrices.shape[1:])
@@ -158,6 +200,9 @@ def test_what_no_predictor_can_be_is_refused():
         lambda: LearnedPredictor(recall=(0.5,), precision=(0.0,)),
         lambda: LearnedPredictor(recall=(0.5, 0.4), precision=(0.5,)),
         lambda: PerfectPredictor().predict(trace, 0, np.random.default_rng(0)),
+        lambda: recorded_transitions(trace, 4),
+        lambda: TransitionPredictor(tables=recorded_transitions(trace, 1), most=1).predict(trace, 2, None),
+        lambda: TransitionPredictor(tables=(np.ones((1, 2, 2)),), most=1).predict(trace, 1, None),
         lambda: MatrixPredictor(matrices=np.ones((1, 1, 4), np.float32), most=1).predict(trace, 1, None),
     ):
         with pytest.raises(InputError):

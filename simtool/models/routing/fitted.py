@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from simtool.errors import InputError
 from simtool.files import read_text
-from simtool.models.routing.source import MoeShape, RoutingSource
+from simtool.models.routing.shape import MoeShape
+from simtool.models.routing.source import RoutingSource
 
 SCHEMA = 1
 _MOST_BYTES = 2**24

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simtool.errors import InputError
+from simtool.models.routing.shape import MoeShape
 from simtool.models.routing.trace import MOST_EXPERTS
 
 _BALANCING = 200  # rounds of scaling rows and columns in turn
@@ -62,17 +63,6 @@ class RoutingSource:
     def num_experts(self) -> int:
         """Experts a layer."""
         return int(self.rates.shape[2])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MoeShape:
-    """What a model says of its routing: layers are the model's layer numbers that have experts."""
-
-    layers: tuple[int, ...]
-    num_experts: int
-    top_k: int
-    groups: int = 1
-    topk_groups: int = 1
 
 
 def uniform(shape: MoeShape) -> RoutingSource:
