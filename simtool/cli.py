@@ -26,6 +26,7 @@ from simtool import (
     cli_explain,
     cli_overlap,
     cli_plan,
+    cli_routing,
     cli_simulate,
     cli_sweep,
     cli_trace,
@@ -58,6 +59,7 @@ app.command("validate")(cli_validate.validate)
 app.command("emit")(cli_emit.emit)
 app.add_typer(cli_experts.app, name="experts")
 app.add_typer(cli_trace.app, name="trace")
+app.add_typer(cli_routing.app, name="routing")
 app.add_typer(cli_calibrate.app, name="calibrate")
 app.command("models")(cli_catalogue.models)
 app.command("hardware")(cli_catalogue.hardware)

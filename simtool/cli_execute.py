@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,9 @@ Layers = Annotated[int, typer.Option("--layers", help="Layers of the model to ru
 RunSeed = Annotated[int, typer.Option("--run-seed", help="Seed of weights and prompts.", min=0)]
 Dtype = Annotated[str, typer.Option("--dtype", help="Of activations and cache: auto, fp32, fp16, bf16.")]
 Offload = Annotated[int, typer.Option("--offload-experts", help="Experts a layer kept on the device \\[all].", min=0)]
+Routing = Annotated[
+    Path | None, typer.Option("--record-routing", help="Write which experts each token chose (.npz or .jsonl).")
+]
 Kineto = Annotated[bool, typer.Option("--kineto", help="With --out: a PyTorch profile of the run, kineto.json.")]
 
 
@@ -39,6 +43,7 @@ def execute(
     dtype: Dtype = "auto",
     offload_experts: Offload = 0,
     kineto: Kineto = False,
+    record_routing: Routing = None,
     out: Out = None,
     json: Json = False,
 ) -> int:
@@ -49,37 +54,54 @@ def execute(
     from simtool.calibration.executor.request import ExecuteRequest
     from simtool.cli_options import asked_scenario
     from simtool.errors import InputError
+    from simtool.models.routing.trace_file import check_routing_path
 
     if kineto and out is None:
         raise InputError("--kineto", "has no folder to write to", "give --out DIR")
+    if record_routing is not None:
+        check_routing_path(record_routing)
     request = ExecuteRequest(
         device=on,  # type: ignore[arg-type]
         layers=layers,
         seed=run_seed,
         dtype=dtype,
         offload_experts=offload_experts,
+        record_routing=record_routing is not None,
     )
     asked = asked_scenario(scenario, given, settings, model)
-    _print(_executed(plan_to_run(plan_file, asked), asked, request, out, kineto=kineto), json)
+    files = _Files(out=out, kineto=kineto, routing=record_routing)
+    _print(_executed(plan_to_run(plan_file, asked), asked, request, files), json)
     return 0
 
 
-def _executed(plan: Plan, asked: Scenario, request: ExecuteRequest, out: Path | None, *, kineto: bool) -> Execution:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """What is to be written."""
+
+    out: Path | None
+    kineto: bool
+    routing: Path | None
+
+
+def _executed(plan: Plan, asked: Scenario, request: ExecuteRequest, files: _Files) -> Execution:
     """Run the plan, write the files where a folder is given, and tell what was changed."""
     from simtool.asking import workload_for
     from simtool.calibration.executor.execute import execute as run_plan
     from simtool.cli_compile import announce_compilation
     from simtool.files import output_folder
+    from simtool.models.routing.trace_file import write_routing
     from simtool.terminal import note, progress
 
     workload = workload_for(plan, asked)
     announce_compilation()
-    with output_folder(out) if out else nullcontext() as building:
+    with output_folder(files.out) if files.out else nullcontext() as building:
         with progress("executing"):
-            trace = building / "kineto.json" if building and kineto else None
+            trace = building / "kineto.json" if building and files.kineto else None
             execution = run_plan(plan, workload, request, trace=trace)
         if building:
             _write(execution, building)
+        if files.routing is not None and execution.routing is not None:
+            write_routing(execution.routing, files.routing)
     for line in execution.notes:
         note(line)
     return execution

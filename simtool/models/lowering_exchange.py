@@ -8,7 +8,7 @@ from simtool.models.architecture import MoeMlp, WeightDtypes
 from simtool.models.lowering_kernels import collective, constant, element_bytes
 from simtool.models.lowering_shard import Shard
 from simtool.models.operators import Array, Operator
-from simtool.models.routing import reached_share
+from simtool.models.routing.reach import reached_share
 
 # DeepEP casts a token to FP8 with an fp32 scale for every 128 elements where the experts compute in FP8.
 _SENT_BYTES = {"fp8": 1.0 + 4.0 / 128.0}

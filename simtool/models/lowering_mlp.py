@@ -8,7 +8,7 @@ from simtool.models.lowering_kernels import constant, element_bytes, elementwise
 from simtool.models.lowering_shard import Shard
 from simtool.models.operators import Array, Operator
 from simtool.models.quantization import bytes_per_element
-from simtool.models.routing import reached_share, touched_experts
+from simtool.models.routing.reach import reached_share, touched_experts
 
 
 def mlp_operators(shard: Shard, tokens: Array) -> list[Operator]:

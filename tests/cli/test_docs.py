@@ -29,6 +29,7 @@ COMMAND_FLAGS = {
     *("--gpus", "--nodes", "--groups", "--where", "--present", "--expert-bytes", "--load-slack", "--effort"),
     *("--all-layers", "--page"),
     *("--measured", "--again", "--calibrate", "--plans", "--noise", "--gate", "--on", "--layers"),
+    *("--tokens", "--ep", "--prompt-tokens", "--record-routing", "--data", "--offload-experts"),
 }
 OTHER_TOOLS = {
     "--enable-dbo",
@@ -57,6 +58,7 @@ VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
         "docs/schedule.md",
         "docs/collectives.md",
         "docs/experts.md",
+        "docs/routing.md",
         "examples/README.md",
     ],
 )
@@ -84,6 +86,7 @@ def test_every_flag_in_the_documents_exists(name):
         "docs/schedule.md",
         "docs/collectives.md",
         "docs/experts.md",
+        "docs/routing.md",
         "CONTRIBUTING.md",
     ],
 )
@@ -110,7 +113,7 @@ def test_flags_set_keys_that_exist():
         assert (key or section) in fields, flag
 
 
-@pytest.mark.parametrize("name", ["docs/overlap.md", "docs/schedule.md", "docs/experts.md"])
+@pytest.mark.parametrize("name", ["docs/overlap.md", "docs/schedule.md", "docs/experts.md", "docs/routing.md"])
 def test_examples_in_documents_run(capsys, name):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(example, name, "exec"), {})

@@ -17,6 +17,7 @@ from simtool.calibration.executor.execution_file import load_execution  # noqa: 
 from simtool.calibration.executor.prompts import prompt_ids  # noqa: E402
 from simtool.cli import run  # noqa: E402
 from simtool.models.reduced import plan_architecture  # noqa: E402
+from simtool.models.routing.trace_file import read_routing  # noqa: E402
 from simtool.run import engines_of  # noqa: E402
 from simtool.simulator.run import simulate_engines  # noqa: E402
 from tests.calibration.executor.reference import Reference  # noqa: E402
@@ -85,6 +86,22 @@ def test_experts_may_live_in_host_memory(asked, tmp_path):
     assert other.result.steps["copies_s"].sum() > 0
 
 
+@pytest.mark.parametrize("words", [[], ["--num-gpu-blocks-override", "12"]], ids=["room", "preempted"])
+def test_routing_is_recorded_step_by_step(asked, tmp_path, words):
+    execution = execute(asked, tmp_path / "run", *words, "--record-routing", str(tmp_path / "r.npz"), model=MOE)
+    trace, schedule = read_routing(tmp_path / "r.npz"), execution.schedule
+    reference = Reference(plan_architecture(execution.plan, execution.layers))
+    truth = []
+    for request, tokens in enumerate(execution.tokens):
+        prompt = prompt_ids(execution.workload, request, reference.arch.vocab_size, 0).tolist()
+        truth.append(reference.routing(prompt + tokens.tolist()).numpy())
+    rows = zip(trace.sequence, trace.position, strict=True)
+    assert np.array_equal(trace.experts, [truth[request][place] for request, place in rows])
+    scheduled = np.bincount(schedule.step, schedule.new_tokens)
+    assert np.array_equal(np.bincount(trace.step), scheduled)
+    assert trace.tokens == schedule.new_tokens.sum()
+
+
 def test_json_and_notes(asked, capsys):
     assert run(["execute", "--model", DENSE, *asked, *LOAD, *SMALL, "--json"]) == 0
     told = capsys.readouterr()
@@ -129,6 +146,9 @@ def test_a_kineto_profile_on_request(asked, tmp_path, capfd):
         (["--layers", "99"], "layers must be between 1 and the 6"),
         (["--dtype", "fp8"], "fp8"),
         (["--kineto"], "--out"),
+        (["--record-routing", "r.npz"], "has no routed experts"),
+        (["--record-routing", "r.txt"], "no suffix of a routing trace"),
+        (["--record-routing", "absent/r.npz"], "folder does not exist"),
         (["--scheduling", "static"], "static"),
         (["--replicas", "3"], "3 x cpu"),
         (["--run-seed", "-1"], "run-seed"),
@@ -141,6 +161,12 @@ def test_a_kineto_profile_on_request(asked, tmp_path, capfd):
 )
 def test_what_cannot_run_is_told(capsys, asked, words, told):
     assert told in refuse(capsys, "execute", "--model", DENSE, *asked, *LOAD, *words)
+
+
+def test_routing_of_several_ranks_is_not_recorded(capsys, asked, tmp_path):
+    words = ["--record-routing", tmp_path / "r.npz", "-tp", "2"]
+    assert "replicas of one device" in refuse(capsys, "execute", "--model", MOE, *asked, *LOAD, *SMALL, *words)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_with_parts_that_are_not_executed_is_named(capsys, asked, tmp_path):

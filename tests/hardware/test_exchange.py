@@ -13,7 +13,7 @@ from simtool.models.config import load_architecture
 from simtool.models.lowering_mlp import expert_operators
 from simtool.models.lowering_shard import make_shard
 from simtool.models.operators import Operator
-from simtool.models.routing import reached_share
+from simtool.models.routing.reach import reached_share
 from simtool.plan import All2AllBackend, Parallel
 
 LOW, HIGH = "deepep_low_latency", "deepep_high_throughput"

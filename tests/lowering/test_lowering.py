@@ -18,7 +18,7 @@ from simtool.models.lowering_shard import make_shard
 from simtool.models.memory import kv_bytes_per_token, weight_bytes
 from simtool.models.operators import Operator, StepBatch
 from simtool.models.parameters import parameter_counts
-from simtool.models.routing import reached_share, touched_experts
+from simtool.models.routing.reach import reached_share, touched_experts
 from simtool.plan import Parallel
 from tests.lowering.synthetic import dense, llama_8b, llama_70b, mixture, one_mixer
 

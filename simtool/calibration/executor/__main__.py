@@ -16,10 +16,12 @@ from simtool.calibration.executor.execute import check_device, environment_of, e
 from simtool.calibration.executor.execution import Execution
 from simtool.calibration.executor.execution_file import save_execution
 from simtool.calibration.executor.job import Job, given_job
+from simtool.calibration.executor.recording import check_recordable
 from simtool.calibration.executor.request import ExecuteRequest
 from simtool.calibration.profiling.request_text import named_device, usual_device
 from simtool.errors import InputError, SimtoolError
 from simtool.files import output_folder
+from simtool.models.routing.trace_file import check_routing_path, write_routing
 from simtool.plan_file import load_plan
 from simtool.stopping import INTERRUPTED, stoppable
 from simtool.traces import read_trace
@@ -35,14 +37,18 @@ def main(arguments: Sequence[str]) -> int:
             seed=options.seed,
             dtype=options.dtype,
             offload_experts=options.offload_experts,
+            record_routing=options.record_routing is not None,
         )
         check_device(request.device)
         plan, workload = load_plan(options.plan), read_trace(options.trace)
         job = given_job(plan, workload, device=request.device, layers=request.layers, dtype=request.dtype)
+        if options.record_routing is not None:
+            check_recordable(job)
+            check_routing_path(options.record_routing)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             _run_rank(job, request, options.out)
         else:
-            _run(job, request, options.out)
+            _run(job, request, options.out, options.record_routing)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
@@ -52,11 +58,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _run(job: Job, request: ExecuteRequest, out: Path) -> None:
+def _run(job: Job, request: ExecuteRequest, out: Path, routing: Path | None) -> None:
     with output_folder(out) as building:
         environment = environment_of(request.device, job)
         execution = run_here(job, request, device=request.device, environment=environment)
         save_execution(execution, building)
+        if routing is not None and execution.routing is not None:
+            write_routing(execution.routing, routing)
     _tell(execution, out)
 
 
@@ -100,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of weights and prompts")
     parser.add_argument("--dtype", default="auto", help="of activations and cache: auto, fp32, fp16, bf16")
     parser.add_argument("--offload-experts", type=int, default=0, help="experts a layer kept on the device [all]")
+    parser.add_argument("--record-routing", type=Path, help="write which experts each token chose (.npz or .jsonl)")
     return parser
 
 

@@ -54,9 +54,11 @@ class StepOutcome:
 
     seconds: of the whole step. family_s: operator family → seconds (empty where not timed); what is left of `seconds`
     is the host's. host_s: seconds of preparing inputs on the host (before the device work), part of `seconds`.
+    routing: int16[tokens, layers, top_k], experts of the step's tokens, where it was asked for.
     """
 
     tokens: tuple[NDArray[np.int64], ...]
     seconds: float
     host_s: float
     family_s: Mapping[str, float]
+    routing: NDArray[np.int16] | None = None

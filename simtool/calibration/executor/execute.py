@@ -112,11 +112,14 @@ def run_here(
 
     start: makes the runner of a pool's model; without it this process runs it, or starts those that do.
     """
+    from simtool.calibration.executor.recording import check_recordable
     from simtool.calibration.executor.replicas import replicas_on
     from simtool.calibration.executor.run_job import run_job
     from simtool.calibration.executor.starting import start_runner
     from simtool.calibration.executor.warming import warm_up
 
+    if request.record_routing:
+        check_recordable(job)
     opened: list[Runner] = []
     try:
         runners: list[Runner] = []
@@ -147,9 +150,10 @@ def executor_options(pool: Pool, num_blocks: int, request: ExecuteRequest, devic
         device="cuda" if device == "cuda" else "cpu",
         seed=request.seed,
         dtype=request.dtype,
-        capture_sizes=tuple(capture_sizes(pool.scheduler)) if device == "cuda" else (),
+        capture_sizes=tuple(capture_sizes(pool.scheduler)) if device == "cuda" and not request.record_routing else (),
         offload_cache_experts=request.offload_experts,
         overlap=pool.overlap.branch_stream,
+        record_routing=request.record_routing,
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from simtool.calibration.executor.settings import RunSettings
 from simtool.metrics import Result
+from simtool.models.routing.trace import RoutingTrace
 from simtool.plan import Plan
 from simtool.workload import Workload
 
@@ -38,7 +39,8 @@ class Execution:
     the batch and reading it back) and, where operators were timed one by one, FAMILY_s for each operator family.
     tokens: generated token ids of each request, in order. layers: of the model that ran.
     environment: device, driver, torch version, date, clock, threads. settings: dtypes and options of the run (None in
-    a file of an earlier version).
+    a file of an earlier version). routing: of every token that was computed, where it was asked for; its steps are the
+    schedule's. It is a file of its own, not the execution's.
     """
 
     plan: Plan
@@ -50,6 +52,7 @@ class Execution:
     environment: Mapping[str, str | float]
     notes: tuple[str, ...] = ()
     settings: RunSettings | None = None
+    routing: RoutingTrace | None = None
 
 
 SCHEDULE_COLUMNS = ("step", "request", "rank", "new_tokens", "context", "samples")

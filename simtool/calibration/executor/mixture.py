@@ -85,7 +85,10 @@ class Mixture:
 
     def _routed(self, x: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
         logits = step.timer.run("gemm", self._router, x)
-        return step.timer.run("elementwise", routed, logits, self._mlp, self._bias)
+        weight, chosen = step.timer.run("elementwise", routed, logits, self._mlp, self._bias)
+        if step.routes is not None:
+            step.routes.append(chosen)
+        return weight, chosen
 
     def _shared_beside(self, x: torch.Tensor, step: Step) -> torch.Tensor | None:
         """The shared experts' part; on a side stream where there is one."""

@@ -19,7 +19,7 @@ class ExecutorOptions:
     batches that CUDA graphs are captured for, padded up to (empty: none). offload_cache_experts: experts a layer that
     stay on the device, all being in host memory (0: all are on the device). overlap: shared experts run beside the
     routed ones on a stream of their own (on a CPU one after the other). timed: seconds by operator family (not where
-    a CUDA graph runs).
+    a CUDA graph runs). record_routing: each step tells which experts its tokens chose (not from a CUDA graph).
     """
 
     num_blocks: int
@@ -31,6 +31,7 @@ class ExecutorOptions:
     offload_cache_experts: int = 0
     overlap: bool = False
     timed: bool = True
+    record_routing: bool = False
 
     def __post_init__(self) -> None:
         if self.num_blocks < 1:
@@ -43,6 +44,8 @@ class ExecutorOptions:
             raise InputError(self.device, "no such device", "cpu or cuda")
         if self.capture_sizes and self.device != "cuda":
             raise InputError(self.device, "has no CUDA graphs", "capture_sizes is for cuda")
+        if self.capture_sizes and self.record_routing:
+            raise InputError("record_routing", "a CUDA graph does not tell its routing", "no capture_sizes")
 
 
 def compute_dtype(arch: ModelArchitecture, asked: str) -> str:

@@ -15,7 +15,8 @@ class ExecuteRequest:
     """device "": the GPU where torch sees one. layers: of the model (0: all). seed: of weights and prompts.
 
     dtype: of activations, cache and unquantised weights ("auto": the model's). offload_experts: experts a layer that
-    stay on the device while all live in host memory (0: no offload).
+    stay on the device while all live in host memory (0: no offload). record_routing: keep which experts
+    each token chose.
     """
 
     device: Literal["", "cpu", "cuda"] = ""
@@ -23,6 +24,7 @@ class ExecuteRequest:
     seed: int = 0
     dtype: str = "auto"
     offload_experts: int = 0
+    record_routing: bool = False
 
     def __post_init__(self) -> None:
         if self.device not in ("", "cpu", "cuda"):

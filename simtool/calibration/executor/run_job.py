@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simtool.calibration.executor.execution import SCHEDULE_COLUMNS, Execution, Schedule
 from simtool.calibration.executor.job import Job
 from simtool.calibration.executor.real_clock import RealClock, RunStep, Steady
+from simtool.calibration.executor.recording import recorded_routing
 from simtool.errors import InputError
 from simtool.simulator.routing import ROUTERS
 from simtool.simulator.run import FIRST_RECORDS, result_of
@@ -67,6 +68,7 @@ def run_job(
         schedule=schedule_of(steps),
         tokens=tuple(generated.get(req, np.empty(0, np.int32)) for req in range(job.workload.num_requests)),
         environment=environment,
+        routing=recorded_routing(steps, job.architecture),
         notes=(*job.notes, *([f"{refused} requests refused: they can never fit"] if refused else [])),
     )
 

@@ -58,9 +58,8 @@ class TorchRunner:
             inputs = self._worker.inputs(batches)
             prepared = self._now()
             tokens = self._worker.sample(inputs, self._worker.run(inputs, None))
-        pending = _Pending(
-            tokens, self._now() - start, prepared - start, dict(self._timer.taken()), begun, self._event()
-        )
+        times = self._now() - start, prepared - start, dict(self._timer.taken()), begun, self._event()
+        pending = _Pending(tokens, *times, self._worker.taken_routes())
         self._done.setdefault(lane, deque()).append(pending)
 
     def collect(self, lane: int) -> StepOutcome:
@@ -93,13 +92,21 @@ class _Pending:
     """A step that was begun; on a GPU its tokens and time are known when its last event is."""
 
     def __init__(
-        self, tokens: torch.Tensor, seconds: float, host_s: float, family_s: dict[str, float], begun: Any, ended: Any
+        self,
+        tokens: torch.Tensor,
+        seconds: float,
+        host_s: float,
+        family_s: dict[str, float],
+        begun: Any,
+        ended: Any,
+        routes: torch.Tensor | None,
     ) -> None:
         self._tokens = tokens
         self._seconds = seconds
         self._host_s = host_s
         self._family_s = family_s
         self._events = begun, ended
+        self._routes = routes
 
     def outcome(self) -> StepOutcome:
         """Waits for the device."""
@@ -112,4 +119,5 @@ class _Pending:
             seconds=seconds,
             host_s=self._host_s,
             family_s=self._family_s,
+            routing=None if self._routes is None else self._routes.cpu().numpy(),
         )

@@ -58,6 +58,8 @@ def _request_notes(job: Job, request: ExecuteRequest, device: str) -> Iterator[s
         yield f"activations and float weights in {job.compute_dtype}, not the model's {wanted} that is predicted"
     if request.offload_experts and not _mixtures(job.architecture):
         yield "no experts offloaded: the model has none"
+    if request.record_routing and device == "cuda":
+        yield "CUDA graphs off: a graph does not tell which experts it chose"
     overlaps = [pool.overlap for pool in job.plan.pools]
     if any(overlap.branch_stream for overlap in overlaps) and (lack := _overlap_lacks(job.architecture, device)):
         yield f"no overlap: {lack}"

@@ -37,6 +37,7 @@ class RankWorker:
             keep_freed_memory()
         self.ranks = ranks
         self.timer = timer
+        self._routes: list[torch.Tensor] | None = [] if options.record_routing else None
         with torch.inference_mode(), memory_told("weights and KV cache"):
             self.decoder = Decoder(arch, ranks, options)
 
@@ -49,7 +50,7 @@ class RankWorker:
     def run(self, inputs: StepInputs, hidden: Hidden | None) -> Hidden:
         """Through this rank's layers."""
         with torch.inference_mode(), memory_told("a step's activations"):
-            return self.decoder.run(Step(inputs=inputs, timer=self.timer), hidden)
+            return self.decoder.run(Step(inputs=inputs, timer=self.timer, routes=self._routes), hidden)
 
     def sample(self, inputs: StepInputs, hidden: Hidden) -> torch.Tensor:
         """The likeliest next token of each slot that samples, int64[samples]."""
@@ -58,6 +59,14 @@ class RankWorker:
                 return inputs.sampled
             logits = self.decoder.logits(hidden, Step(inputs=inputs, timer=self.timer))
             return self.timer.run("sampling", likeliest, logits)
+
+    def taken_routes(self) -> torch.Tensor | None:
+        """Experts that the tokens since the last call chose, int16[tokens, layers, top_k]; None if nobody asked."""
+        if not self._routes:
+            return None
+        routes = torch.stack(self._routes, dim=1).to(torch.int16)
+        self._routes.clear()
+        return routes
 
     def expert_hits(self) -> tuple[int, int]:
         """Of experts that a step needed: how often they were on the device and how often they were copied."""

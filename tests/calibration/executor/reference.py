@@ -18,6 +18,7 @@ class Reference:
         self.arch = arch
         self.made = Weights(seed, "cpu", torch.float32)
         self.known = {}
+        self.chosen = []
 
     def matrix(self, layer, name, rows, columns):
         key = (layer, name)
@@ -47,6 +48,12 @@ class Reference:
         for _ in range(count):
             ids.append(int(self.logits(ids)[-1].argmax()))
         return ids[len(prompt) :]
+
+    def routing(self, ids):
+        """Experts of each token and mixture, likeliest first: [tokens, layers, top_k]."""
+        self.chosen = []
+        self.logits(ids)
+        return torch.tensor(self.chosen).view(-1, len(ids), len(self.chosen[0])).transpose(0, 1)
 
     def grouped(self, index, mixer, x):
         hidden, size = self.arch.hidden_size, mixer.head_dim
@@ -102,6 +109,7 @@ class Reference:
             for group in value.amax(1).argsort(descending=True)[mlp.topk_groups :] if mlp.num_groups > 1 else ():
                 value[group] = float("-inf")
             best = value.flatten().argsort(descending=True)[: mlp.top_k].tolist()
+            self.chosen.append(best)
             total = sum(float(score[e]) for e in best)
             for e in best:
                 found = self.dense(index, mlp, x[token : token + 1], f"expert_{e}_")
