@@ -58,7 +58,10 @@ class CollectiveModel:
     own: CurveSet | None = None
 
     def price(self, kind: str, size: ArrayLike, ranks: int, nodes: int = 1) -> Cost:
-        """Cost of one call for every size in bytes (as nccl-tests counts), `ranks` spread evenly over `nodes`."""
+        """Cost of one call for every size in bytes (as nccl-tests counts), `ranks` spread evenly over `nodes`.
+
+        send_recv between nodes: half of the ranks send to the other half at once, over the NICs of their node.
+        """
         check_kind(kind)
         sizes = _checked_sizes(size)
         if ranks < 1 or nodes < 1 or nodes > ranks:
@@ -66,7 +69,7 @@ class CollectiveModel:
         if ranks == 1:
             zero = np.zeros_like(sizes)
             return Cost(seconds=zero, lower=zero, upper=zero, roofline_s=zero, provenance="measured", source="one rank")
-        per_node = -(-ranks // nodes)
+        per_node = senders = -(-ranks // nodes)
         if kind == "send_recv":
             per_node = 1 if nodes > 1 else 2
         # vLLM's, SGLang's and TensorRT-LLM's own all-reduce work inside one node only; NCCL does the rest.
@@ -74,14 +77,14 @@ class CollectiveModel:
         if self.own is not None and self._own_comes_first(self.own, kind, library):
             return replace(self, curves=self.own, own=None).price(kind, size, ranks, nodes)
         fixed, moving, spread, source = self._inside(kind, sizes, per_node, library)
-        hops, transfer = network_seconds(kind, sizes, nodes, per_node, self.group.inter, self.group.nics)
+        hops, transfer = network_seconds(kind, sizes, nodes, senders, self.group.inter, self.group.nics)
         seconds = fixed + hops + np.maximum(moving, transfer)
         width = np.exp(float(np.hypot(spread, OTHER_NODES_SPREAD)) if nodes > 1 else spread)
         return Cost(
             seconds=seconds,
             lower=seconds / width,
             upper=seconds * width,
-            roofline_s=self._floor(kind, sizes, per_node, nodes),
+            roofline_s=self._floor(kind, sizes, per_node, senders, nodes),
             provenance=self._provenance(per_node, nodes) if self._measured(kind, library) else "roofline",
             source=source + (f" + hierarchical over {nodes} nodes ({self.group.inter.name})" if nodes > 1 else ""),
         )
@@ -169,10 +172,10 @@ class CollectiveModel:
         moved = "" if self.group.device.name == self.curves.device else f" scaled to {self.group.device.name}"
         return with_file(f"{curve.library} {curve.kind} on {self.curves.device}{moved}", curve.file)
 
-    def _floor(self, kind: str, size: Array, per_node: int, nodes: int) -> Array:
+    def _floor(self, kind: str, size: Array, per_node: int, senders: int, nodes: int) -> Array:
         intra, inter = self.group.intra, self.group.inter
         inside = wire_factor(kind, per_node, intra.reduces) * size / intra.bytes_per_s
-        outside = network_seconds(kind, size, nodes, per_node, inter, self.group.nics)[1]
+        outside = network_seconds(kind, size, nodes, senders, inter, self.group.nics)[1]
         return np.asarray(np.maximum(inside, outside))
 
 
