@@ -40,8 +40,8 @@ STOCK: dict[str, Overlap] = {
         ),
         comm_sms=_COMM_SMS,
     ),
-    # Prefill/decode disaggregation: KV to a decode pool on other nodes, by one-sided writes that need no multiprocessors.
-    # Splitwise (arXiv 2311.18677, section IV-C) has both; Mooncake (arXiv 2407.00079, section 5.2) the second.
+    # Prefill/decode disaggregation: KV to a decode pool on other nodes, by writes that need no multiprocessors.
+    # Splitwise (arXiv 2311.18677) has both, Mooncake (arXiv 2407.00079, layer-wise prefill) the second.
     "kv-whole": Overlap(kv_transfer="whole"),
     "kv-layers": Overlap(kv_transfer="layers"),
 }

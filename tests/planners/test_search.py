@@ -8,6 +8,7 @@ import pytest
 
 from simtool.errors import InfeasibleError, InputError
 from simtool.metrics import Slo
+from simtool.overlaps import STOCK
 from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
 from simtool.planners.baseline import baseline
 from simtool.planners.capacity import at_rate, capacity
@@ -157,6 +158,17 @@ def test_each_rule_has_a_name_and_a_message(rule, moe, changes):
     assert name == rule
     assert message
     assert rule in {known.name for known in RULES}
+
+
+def test_kv_transfer_is_for_loops_of_ones_own():
+    tool = standin.backend()
+    sends = replace(_pool(), overlap=STOCK["kv-layers"])
+    setting = Setting(
+        limits=model_limits(tool.architecture), group=tool.groups[0], library="vllm", quantised_on_load=False
+    )
+    name, message = broken_rule(sends, setting)
+    assert (name, "another pool" in message) == ("overlap", True)
+    assert broken_rule(sends, replace(setting, library="torch")) is None
 
 
 def test_a_replica_beyond_a_node_takes_whole_nodes():

@@ -39,7 +39,7 @@ class StageLoad:
 
 
 def gain_table(gain: OverlapGain, load: StageLoad, end: int, overlap: Overlap) -> Array:
-    """[T, U, V] share of the stage's step that is saved; steps of fewer tokens than the overlap asks for: `gain.small`."""
+    """[T, U, V] share of the stage's step that is saved. `gain.small`: of fewer tokens than the overlap asks for."""
     places = np.interp(np.log2(np.maximum(load.padded, 1.0)), np.log2(gain.tokens), np.arange(len(gain.tokens)))
     low = np.minimum(places.astype(np.int64), max(0, len(gain.tokens) - 2))
     high = np.minimum(low + 1, len(gain.tokens) - 1)

@@ -170,7 +170,7 @@ def _send(kernels: Sequence[Kernel], times: int, tag: str, after: tuple[int, ...
 
 
 def _written(batch: _Batch) -> tuple[int, ...]:
-    """What a layer's KV waits for to be sent: its attention (Mooncake, section 5.2; vLLM `save_kv_layer`)."""
+    """What a layer's KV waits for to be sent: its attention (Mooncake, vLLM `save_kv_layer`)."""
     places = [place for place, kernel in enumerate(batch.kernels) if kernel.family in _ATTENTION]
     return tuple(batch.parts[place][-1] for place in places)
 
