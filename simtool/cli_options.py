@@ -94,7 +94,7 @@ ENGINE = _rows(
     ("engine.enable_prefix_caching", "--enable-prefix-caching/--no-enable-prefix-caching", bool, "Prefix cache [off]."),
     ("engine.enforce_eager", "--enforce-eager", bool, "No CUDA graphs."),
     ("engine.overlap", "--overlap", str, "Kernels side by side: none, two-batch, nano, shared-experts, signalled, "
-     "chunked-experts, fused [none]."),
+     "chunked-experts, fused; KV sent to a decode pool: kv-whole, kv-layers [none]."),
     ("engine.dbo_decode_token_threshold", "--dbo-decode-token-threshold", int, "Fewest decodes that overlap [0]."),
     ("engine.dbo_prefill_token_threshold", "--dbo-prefill-token-threshold", int, "The same with prompts [0]."),
     ("engine.async_scheduling", "--async-scheduling/--no-async-scheduling", bool, "Plan a step ahead of the GPU [on]."),

@@ -40,6 +40,10 @@ STOCK: dict[str, Overlap] = {
         ),
         comm_sms=_COMM_SMS,
     ),
+    # Prefill/decode disaggregation: KV to a decode pool on other nodes, by writes that need no multiprocessors.
+    # Splitwise (arXiv 2311.18677) has both, Mooncake (arXiv 2407.00079, layer-wise prefill) the second.
+    "kv-whole": Overlap(kv_transfer="whole"),
+    "kv-layers": Overlap(kv_transfer="layers"),
 }
 
 

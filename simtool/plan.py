@@ -117,6 +117,9 @@ class Overlap:
     memory serves collectives last (T3). reduces_in_memory: sums are made where the data lie (T3), which saves reading.
     min_tokens, min_prefill_tokens: steps of decodes alone, and steps with prompts, of fewer tokens a rank run without
     all this (vLLM `--dbo-decode-token-threshold`, `--dbo-prefill-token-threshold`).
+    kv_transfer: a step with prompts sends the KV of its new tokens to a decode pool, and waits for it (vLLM's KV
+    connectors: `save_kv_layer`, `wait_for_save`): "layers" sends a layer's after its attention, beside what follows
+    (Mooncake, Splitwise), "whole" all of it after the last layer; "" sends nothing. kv_link: where the decode pool is.
     """
 
     nano_batches: tuple[float, ...] = ()
@@ -131,6 +134,8 @@ class Overlap:
     reduces_in_memory: bool = False
     min_tokens: int = 0
     min_prefill_tokens: int = 0
+    kv_transfer: Literal["", "whole", "layers"] = ""
+    kv_link: Literal["inter_node", "intra_node"] = "inter_node"
 
     def least_tokens(self, *, prompts: bool) -> int:
         """Fewest tokens of a rank with which a step overlaps at all."""
@@ -138,10 +143,20 @@ class Overlap:
 
     @property
     def off(self) -> bool:
-        """Whether everything runs one after the other."""
+        """Whether everything runs one after the other, and nothing is sent to another pool."""
         return len(self.nano_batches) < 2 and not (
-            self.attention_stream or self.network_stream or self.branch_stream or self.fusions
+            self.attention_stream or self.network_stream or self.branch_stream or self.fusions or self.kv_transfer
         )
+
+    @property
+    def fallback(self) -> Overlap:
+        """What steps of too few tokens run with: one kernel after the other, and KV that must be sent goes whole."""
+        return Overlap(kv_transfer="whole", kv_link=self.kv_link) if self.kv_transfer else Overlap()
+
+    @property
+    def kv_nodes(self) -> int:
+        """Nodes that a KV transfer touches: 2, or 1 inside a node; 0 where nothing is sent."""
+        return (2 if self.kv_link == "inter_node" else 1) if self.kv_transfer else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,6 +106,9 @@ def _cache(pool: Pool, table: OptionTable) -> Options:
 def _overlap(pool: Pool, table: OptionTable) -> Options:
     flags = {"two-batch": "--enable-two-batch-overlap", "shared-experts": "--enable-single-batch-overlap"}
     name, overlap = overlap_name(pool.overlap), pool.overlap
+    if overlap.kv_transfer:
+        rule = f"{table.title} sends KV to another pool as --disaggregation-mode says, which a plan does not describe"
+        raise InputError("overlap", rule, "--overlap none, and add the disaggregation options of your pools")
     if name == "none":
         return []
     if name not in flags:

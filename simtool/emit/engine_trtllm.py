@@ -91,6 +91,9 @@ def _check(subject: Subject, pool: Pool, table: OptionTable) -> None:
     if s.scheduling == "prefill_first":
         hint = "--scheduling chunked, no_chunking or static, or --target sglang"
         raise InputError("scheduling", f"{table.title} has no prefill_first scheduling", hint)
+    if pool.overlap.kv_transfer:
+        rule = f"{table.title} sends KV to another pool by its cache transceiver, which a plan does not describe"
+        raise InputError("overlap", rule, "--overlap none, and add cache_transceiver_config for your pools")
     if not pool.overlap.off:
         hint = "--overlap none, or --target vllm or sglang"
         raise InputError("overlap", f"{table.title} has no {overlap_name(pool.overlap)} overlap to turn on", hint)

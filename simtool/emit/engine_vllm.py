@@ -114,6 +114,9 @@ def _cache(pool: Pool, table: OptionTable) -> Options:
 def _overlap(pool: Pool, table: OptionTable) -> Options:
     """Two batches; shared experts get a stream of their own without being asked."""
     name, p, overlap = overlap_name(pool.overlap), pool.parallel, pool.overlap
+    if overlap.kv_transfer:
+        rule = f"{table.title} sends KV by a connector (--kv-transfer-config), which a plan does not describe"
+        raise InputError("overlap", rule, "--overlap none, and add the connector of your decode pool")
     if name in ("none", "shared-experts"):
         return []
     if name != "two-batch":

@@ -70,6 +70,7 @@ class CollectiveModel:
 
         across: bytes that a rank sends straight to other nodes, where `size` is what it sends inside its own.
         library: instead of the model's.
+        send_recv between nodes: half of the ranks send to the other half at once, over the NICs of their node.
         """
         check_kind(kind)
         sizes = _checked_sizes(size)
@@ -78,7 +79,7 @@ class CollectiveModel:
         if ranks == 1:
             zero = np.zeros_like(sizes)
             return Cost(seconds=zero, lower=zero, upper=zero, roofline_s=zero, provenance="measured", source="one rank")
-        per_node = -(-ranks // nodes)
+        per_node = senders = -(-ranks // nodes)
         if kind == "send_recv":
             per_node = 1 if nodes > 1 else 2
         # vLLM's, SGLang's and TensorRT-LLM's own all-reduce work inside one node only; NCCL does the rest.
@@ -87,7 +88,7 @@ class CollectiveModel:
             own = replace(self, curves=self.own, own=None)
             return own.price(kind, size, ranks, nodes, across=across, library=library)
         fixed, moving, spread, source = self._inside(kind, sizes, per_node, library)
-        hops, transfer = self._between_nodes(kind, sizes, per_node, nodes, across)
+        hops, transfer = self._between_nodes(kind, sizes, senders, nodes, across)
         seconds = fixed + hops + np.maximum(moving, transfer)
         width = np.exp(float(np.hypot(spread, OTHER_NODES_SPREAD)) if nodes > 1 else spread)
         return Cost(
@@ -203,13 +204,13 @@ class CollectiveModel:
         return np.asarray(wire_factor(kind, per_node, intra.reduces) * size / intra.bytes_per_s)
 
     def _between_nodes(
-        self, kind: str, size: Array, per_node: int, nodes: int, across: Array | None
+        self, kind: str, size: Array, senders: int, nodes: int, across: Array | None
     ) -> tuple[Array, Array]:
         """(latency, transfer) seconds of the part between nodes."""
         link, nics = self.group.inter, self.group.nics
         if across is None or nodes == 1:
-            return network_seconds(kind, size, nodes, per_node, link, nics)
-        return network_seconds("send_recv", across, nodes, per_node, link, nics)
+            return network_seconds(kind, size, nodes, senders, link, nics)
+        return network_seconds("send_recv", across, nodes, senders, link, nics)
 
 
 def collective_model(group: NodeGroup, library: str = "vllm", own: Sequence[Curve] = ()) -> CollectiveModel:

@@ -139,17 +139,20 @@ def kv_bytes_per_sequence(
 
 def state_bytes_per_sequence(arch: ModelArchitecture, parallel: Parallel = SINGLE, stage: int = 0) -> float:
     """Bytes of recurrent and convolution state a sequence keeps on a device, whatever its length; heads cut over tp."""
-    total = 0.0
-    for mixer in _mixers(_stage(arch, parallel, stage)):
-        if isinstance(mixer, RecurrentMixer):
-            state = mixer.state_elements * cache_bytes_per_element(mixer.state_dtype)
-            total += (state + mixer.conv_elements * cache_bytes_per_element(arch.activation_dtype)) / parallel.tp
-    return total
+    return sum(mixer_state_bytes(arch, mixer, parallel) for mixer in _mixers(_stage(arch, parallel, stage)))
 
 
 def cache_window_tokens(mixer: Mixer | None) -> int:
     """Tokens a layer's cache is bounded to; 0: unbounded (or no cache)."""
     return mixer.window if isinstance(mixer, Attention) else 0
+
+
+def mixer_state_bytes(arch: ModelArchitecture, mixer: Mixer | None, parallel: Parallel) -> float:
+    """State bytes a sequence takes in one layer on one device; 0 for a layer without a recurrence."""
+    if not isinstance(mixer, RecurrentMixer):
+        return 0.0
+    state = mixer.state_elements * cache_bytes_per_element(mixer.state_dtype)
+    return (state + mixer.conv_elements * cache_bytes_per_element(arch.activation_dtype)) / parallel.tp
 
 
 def mixer_kv_bytes(arch: ModelArchitecture, mixer: Mixer | None, parallel: Parallel, kv_dtype: str = "auto") -> float:

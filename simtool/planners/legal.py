@@ -198,6 +198,8 @@ def _library(pool: Pool, setting: Setting) -> str:
 def _overlap(pool: Pool, setting: Setting) -> str:
     name, p = overlap_name(pool.overlap), pool.parallel
     known = _OVERLAPS.get(setting.library)
+    if known is not None and pool.overlap.kv_transfer:
+        return f"{setting.library} sends KV to another pool by options that a plan does not describe"
     if known is not None and name not in known:
         return f"{setting.library} has no overlap {name} (it has {', '.join(sorted(known))})"
     if name in ("two-batch", "shared-experts") and setting.library != "torch" and not setting.limits.experts:

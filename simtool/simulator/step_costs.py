@@ -72,11 +72,13 @@ class OverlapGain:
 
     saved [3, T, U, V]: at `tokens` [T] of a rank; U: a step without decodes, then the knots DECODE_SHARES; V: without
     prompts, then PREFILL_SHARES. The first axis is nominal, lower, upper: at the lower end of a step's time its tasks
-    overlap as well as they can at all, at the upper one they run one by one.
+    overlap as well as they can at all, at the upper one they run one by one. small: the same for steps of fewer tokens
+    than the overlap asks for (None: they save and cost nothing).
     """
 
     tokens: Array
     saved: Array
+    small: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -132,6 +132,10 @@ def test_overlap_compares_and_writes_the_fastest(capsys, tmp_path):
     assert sorted(path.name for path in (tmp_path / "step").iterdir()) == ["step.html", "step.json"]
     assert run(["overlap", str(plan / "plan.json"), "--overlap", "fused"]) == 0
     assert "fused" in capsys.readouterr().out
+    assert run(["overlap", str(plan / "plan.json"), *batch, "--overlap", "kv-layers", "--overlap", "kv-whole"]) == 0
+    assert "kv-layers is the fastest of those that send KV" in " ".join(capsys.readouterr().out.split())
+    assert found["kv-whole"]["exposed_kv_transfer_s"] > found["kv-layers"]["exposed_kv_transfer_s"] == 0
+    assert found["kv-whole"]["kv_transfer_bytes"] > found["none"]["kv_transfer_bytes"] == 0
     assert run(["overlap", str(plan / "plan.json"), "--overlap", "magic"]) == 2
     assert run(["overlap", str(plan / "plan.json"), "--batch", "decode:9999999x5"]) == 2
 

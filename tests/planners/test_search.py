@@ -190,6 +190,17 @@ def test_each_rule_has_a_name_and_a_message(rule, moe, changes):
     assert rule in {known.name for known in RULES}
 
 
+def test_kv_transfer_is_for_loops_of_ones_own():
+    tool = standin.backend()
+    sends = replace(_pool(), overlap=STOCK["kv-layers"])
+    setting = Setting(
+        limits=model_limits(tool.architecture), group=tool.groups[0], library="vllm", quantised_on_load=False
+    )
+    name, message = broken_rule(sends, setting)
+    assert (name, "another pool" in message) == ("overlap", True)
+    assert broken_rule(sends, replace(setting, library="torch")) is None
+
+
 def test_a_replica_beyond_a_node_takes_whole_nodes():
     tool = standin.backend(fast=16)
     group = replace(tool.groups[0], nodes=((4, 4),))

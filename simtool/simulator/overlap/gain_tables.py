@@ -39,15 +39,20 @@ class StageLoad:
 
 
 def gain_table(gain: OverlapGain, load: StageLoad, end: int, overlap: Overlap) -> Array:
-    """[T, U, V] share of the stage's step that is saved; 0 for steps of fewer tokens than the overlap asks for."""
+    """[T, U, V] share of the stage's step that is saved. `gain.small`: of fewer tokens than the overlap asks for."""
     places = np.interp(np.log2(np.maximum(load.padded, 1.0)), np.log2(gain.tokens), np.arange(len(gain.tokens)))
     low = np.minimum(places.astype(np.int64), max(0, len(gain.tokens) - 2))
     high = np.minimum(low + 1, len(gain.tokens) - 1)
     part = (places - low)[:, None, None]
-    saved = gain.saved[end, low] * (1.0 - part) + gain.saved[end, high] * part
-    least = [overlap.least_tokens(prompts=knot > 0) for knot in range(saved.shape[2])]  # the first: without prompts
-    used = (np.arange(len(load.padded))[:, None] >= least)[:, None, :]
-    return np.asarray(np.where(used, _with_waits(saved, load, max(1, len(overlap.nano_batches))), 0.0))
+
+    def table(saved: Array, used: Overlap) -> Array:
+        rows = saved[end, low] * (1.0 - part) + saved[end, high] * part
+        return _with_waits(rows, load, max(1, len(used.nano_batches)))
+
+    least = [overlap.least_tokens(prompts=knot > 0) for knot in range(gain.saved.shape[3])]  # the first: no prompts
+    enough = (np.arange(len(load.padded))[:, None] >= least)[:, None, :]
+    small = 0.0 if gain.small is None else table(gain.small, overlap.fallback)
+    return np.asarray(np.where(enough, table(gain.saved, overlap), small))
 
 
 def _with_waits(saved: Array, load: StageLoad, batches: int) -> Array:

@@ -53,14 +53,28 @@ def stage_gains(
 
 
 def _stage_gain(shard: Shard, hardware: StageHardware, overlap: Overlap, costs: StepCosts, stage: int) -> OverlapGain:
-    tokens = _token_grid(min(overlap.least_tokens(prompts=kind) for kind in (False, True)), costs.max_tokens)
+    least = [overlap.least_tokens(prompts=kind) for kind in (False, True)]
+    few = overlap.fallback
+    tokens = _token_grid(min(least) if few.off else 1, costs.max_tokens)
     kinds = [
-        GridPrices(shard=shard, hardware=hardware, kind=kind, tokens=tokens, max_seqs=costs.max_seqs)
+        GridPrices(
+            shard=shard,
+            hardware=hardware,
+            kind=kind,
+            tokens=tokens,
+            max_seqs=costs.max_seqs,
+            kv_nodes=overlap.kv_nodes,
+        )
         for kind in layer_kinds(shard)
     ]
     base_s = _base_s(costs, stage, tokens)
-    saved = [_saved_at(at, kinds, overlap, float(base_s[at]), costs.max_context) for at in range(len(tokens))]
-    return OverlapGain(tokens=tokens, saved=np.stack(saved, axis=1))
+
+    def saved(used: Overlap) -> Array:
+        rows = [_saved_at(at, kinds, used, float(base_s[at]), costs.max_context) for at in range(len(tokens))]
+        return np.stack(rows, axis=1)
+
+    small = None if few.off or max(least) == 1 else saved(few)
+    return OverlapGain(tokens=tokens, saved=saved(overlap), small=small)
 
 
 def _token_grid(first: int, last: int) -> Array:

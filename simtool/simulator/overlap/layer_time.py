@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from simtool.models.layer_chain import LayerKind
 from simtool.plan import Overlap
 from simtool.simulator.overlap.kernel import device_resources
+from simtool.simulator.overlap.kv_transfer import KV_TRANSFER, without_transfers
 from simtool.simulator.overlap.layers import Price, layer_graph
 from simtool.simulator.step_costs import StageHardware
 from simtool.simulator.tasks.bounds import graph_bounds
@@ -22,11 +23,12 @@ _LAYERS = 2  # simulated once and twice
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerTime:
-    """Seconds of one layer among many. serial_s: its whole kernels one by one. period_s: what one more layer adds.
+    """Seconds of one layer among many. serial_s: its whole kernels one by one, and nothing sent to another pool.
 
-    fill_s: what the first layers take beyond their periods. exposed_s: collectives that nothing runs beside, a layer.
-    lower_s: no schedule of the same tasks is faster, a layer; pieces_s: the same tasks one by one. timeline: the layers
-    that were simulated.
+    period_s: what one more layer adds. fill_s: what is paid once beyond the periods. exposed_s: collectives that no
+    kernel runs beside, a layer. lower_s: no schedule of the same tasks is faster, a layer; pieces_s: the same tasks one
+    by one. kv_bytes: what a layer sends to the decode pool; kv_exposed_s: sending that nothing runs beside, of all
+    layers of the kind. timeline: the layers that were simulated.
     """
 
     kind: LayerKind
@@ -36,17 +38,23 @@ class LayerTime:
     exposed_s: float
     lower_s: float
     pieces_s: float
+    kv_bytes: float
+    kv_exposed_s: float
     timeline: Timeline
 
 
 def layer_time(price: Price, overlap: Overlap, hardware: StageHardware, kind: LayerKind) -> LayerTime:
     """The steady state of equal layers."""
     resources = device_resources(hardware.device)
-    serial_s = math.fsum(kernel.seconds for kernel in price(1.0))
+    kernels = price(1.0)
+    serial_s = math.fsum(kernel.seconds for kernel in without_transfers(kernels))
     graphs = [layer_graph(price, overlap, layers, resources) for layers in (_LAYERS, 2 * _LAYERS)]
     once, twice = simulate_tasks(graphs[0]), simulate_tasks(graphs[1], record=True)
     period_s = (twice.makespan_s - once.makespan_s) / _LAYERS
-    exposed_s = (twice.exposed_s("collective") - once.exposed_s("collective")) / _LAYERS
+    sending = [timeline.exposed_s(KV_TRANSFER) for timeline in (once, twice)]
+    both_s = [timeline.exposed_s("collective", KV_TRANSFER) for timeline in (once, twice)]
+    kv_s = (sending[1] - sending[0]) / _LAYERS
+    exposed_s = (both_s[1] - both_s[0]) / _LAYERS - kv_s
     first, both = (graph_bounds(graph) for graph in graphs)
     return LayerTime(
         kind=kind,
@@ -56,5 +64,7 @@ def layer_time(price: Price, overlap: Overlap, hardware: StageHardware, kind: La
         exposed_s=exposed_s if exposed_s > 1e-9 * period_s else 0.0,  # the rest is rounding
         lower_s=min((both.lower_s - first.lower_s) / _LAYERS, period_s),
         pieces_s=(both.serial_s - first.serial_s) / _LAYERS,
+        kv_bytes=math.fsum(kernel.work["hbm"] for kernel in kernels if kernel.family == KV_TRANSFER),
+        kv_exposed_s=max(0.0, sending[0] + (kind.count - _LAYERS) * kv_s),
         timeline=twice,
     )

@@ -10,17 +10,21 @@ from itertools import accumulate, pairwise
 from simtool.errors import InputError
 from simtool.plan import Fusion, Overlap
 from simtool.simulator.overlap.kernel import Kernel
+from simtool.simulator.overlap.kv_transfer import KV_TRANSFER, without_transfers
 from simtool.simulator.tasks.graph import TaskGraph
 from simtool.simulator.tasks.sharing import wave_share
 from simtool.simulator.tasks.task import Resource, Task
 
-Price = Callable[[float], Sequence[Kernel]]  # share of the batch → kernels of one layer, in order
+Price = Callable[[float], Sequence[Kernel]]  # share of the batch → kernels of one layer, in order; last what it sends
+_ATTENTION = ("attention_prefill", "attention_decode", "mla_prefill", "mla_decode", "recurrent")
 
 
 def layer_graph(price: Price, overlap: Overlap, layers: int, resources: Sequence[Resource]) -> TaskGraph:
-    """`layers` equal layers, one after the other for each nano-batch."""
+    """`layers` equal layers, one after the other for each nano-batch, and what they send to another pool."""
     shares = overlap.nano_batches or (1.0,)
-    kernels = [list(price(share)) for share in shares]
+    priced = [list(price(share)) for share in shares]
+    kernels = [without_transfers(own) for own in priced]
+    sent = [[kernel for kernel in own if kernel.family == KV_TRANSFER] for own in priced]
     left = _sms_left(overlap, resources)
     cuts = _cuts(kernels[0], overlap, left)
     tasks: list[Task] = []
@@ -43,7 +47,12 @@ def layer_graph(price: Price, overlap: Overlap, layers: int, resources: Sequence
             for batch in batches:
                 for place in range(first, last):
                     _emit(batch, place, tasks)
+        if overlap.kv_transfer == "layers":
+            for batch, own in zip(batches, sent, strict=True):
+                _send(own, 1, f"{batch.tag}.", _written(batch), tasks)
         ends = [_ends(batch) for batch in batches]
+    if overlap.kv_transfer == "whole":
+        _send([kernel for own in sent for kernel in own], layers, "", tuple(end for own in ends for end in own), tasks)
     return TaskGraph(resources=tuple(resources), tasks=tuple(tasks))
 
 
@@ -137,6 +146,33 @@ def _cut(cuts: list[_Cut], place: int, fusion: Fusion, shares: tuple[float, ...]
         aligned=old.aligned or new.aligned,
         network=old.network or new.network,
     )
+
+
+def _send(kernels: Sequence[Kernel], times: int, tag: str, after: tuple[int, ...], tasks: list[Task]) -> None:
+    """Append one message of what `kernels` send, `times` over. Messages queue for the link; their latencies do not."""
+    if not kernels:
+        return
+    latency_s = max(kernel.latency_s for kernel in kernels)
+    seconds = times * math.fsum(kernel.seconds - kernel.latency_s for kernel in kernels)
+    work = {name: times * math.fsum(kernel.work[name] for kernel in kernels) for name in kernels[0].work}
+    posted = len(tasks)
+    tasks += [
+        Task(name=f"{tag}kv_transfer.post", after=after, latency_s=latency_s, family=KV_TRANSFER),
+        Task(
+            name=f"{tag}kv_transfer",
+            stream=KV_TRANSFER,
+            after=(posted,),
+            work=work,
+            shortest_s=seconds,
+            family=KV_TRANSFER,
+        ),
+    ]
+
+
+def _written(batch: _Batch) -> tuple[int, ...]:
+    """What a layer's KV waits for to be sent: its attention (Mooncake, vLLM `save_kv_layer`)."""
+    places = [place for place, kernel in enumerate(batch.kernels) if kernel.family in _ATTENTION]
+    return tuple(batch.parts[place][-1] for place in places)
 
 
 def _stream(kernel: Kernel, cut: _Cut, overlap: Overlap) -> str:

@@ -9,10 +9,12 @@ import numpy as np
 
 from simtool.models.layer_chain import LayerKind, Link, layer_chain, one_layer
 from simtool.models.lowering_attention import decode_operators, prefill_operators
+from simtool.models.lowering_kv import sent_kv_bytes
 from simtool.models.lowering_shard import Shard
 from simtool.models.operators import Array, Operator
 from simtool.simulator.batch_text import StepText
 from simtool.simulator.overlap.kernel import Kernel, make_kernels
+from simtool.simulator.overlap.kv_transfer import kv_kernels
 from simtool.simulator.step_costs import StageHardware
 
 Chain = tuple[tuple[Kernel, ...], tuple[Kernel, ...]]  # kernels before attention, and after
@@ -20,22 +22,34 @@ Chain = tuple[tuple[Kernel, ...], tuple[Kernel, ...]]  # kernels before attentio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPrices:
-    """Prices of a layer of `kind` under `batch`, whose `tokens` are what the step computes (padded)."""
+    """Prices of a layer of `kind` under `batch`, whose `tokens` are what the step computes (padded).
+
+    kv_nodes: see `Overlap.kv_nodes`.
+    """
 
     shard: Shard
     hardware: StageHardware
     kind: LayerKind
     batch: StepText
     tokens: float
+    kv_nodes: int = 0
     known: dict[float, tuple[Kernel, ...]] = field(default_factory=dict)
 
     def __call__(self, share: float) -> tuple[Kernel, ...]:
-        """Kernels of `share` of the batch, in order; each share is priced once."""
+        """Kernels of `share` of the batch, in order, and last what it sends; each share is priced once."""
         if share not in self.known:
             chains = chain_kernels(self.shard, self.kind, self.hardware, np.array([share * self.tokens]))
             before, after = chains[0]
-            self.known[share] = (*before, *self._attention(share), *after)
+            self.known[share] = (*before, *self._attention(share), *after, *self._sent(share))
         return self.known[share]
+
+    def _sent(self, share: float) -> tuple[Kernel, ...]:
+        if not self.kv_nodes:
+            return ()
+        one, sent_bytes = one_layer(self.shard, self.kind), np.zeros(1)
+        for chunk in self.batch.chunks:
+            sent_bytes += sent_kv_bytes(one, np.array([share * chunk.requests]), np.array([float(chunk.new_tokens)]))
+        return kv_kernels(one, self.hardware, sent_bytes, self.kv_nodes)[0]
 
     def _attention(self, share: float) -> list[Kernel]:
         """A share of the batch is that share of its requests, decodes and chunks alike."""

@@ -28,7 +28,7 @@ class OverlappedStep:
 
     @property
     def serial_s(self) -> float:
-        """One kernel after the other."""
+        """One kernel after the other, and no KV sent to a decode pool."""
         return math.fsum(time.kind.count * time.serial_s for time in self.layers)
 
     @property
@@ -40,6 +40,16 @@ class OverlappedStep:
     def exposed_s(self) -> float:
         """Communication that nothing hides."""
         return math.fsum(time.kind.count * time.exposed_s for time in self.layers)
+
+    @property
+    def kv_bytes(self) -> float:
+        """KV of the new tokens that a rank sends to the decode pool, over all stages."""
+        return math.fsum(time.kind.count * time.kv_bytes for time in self.layers)
+
+    @property
+    def kv_exposed_s(self) -> float:
+        """Sending of KV that nothing hides."""
+        return math.fsum(time.kv_exposed_s for time in self.layers)
 
     @property
     def lower_s(self) -> float:
@@ -61,7 +71,7 @@ def overlapped_step(
     check_batch(arch, pool, batch)
     padded = float(padded_tokens(batch.tokens, capture_sizes(pool.scheduler))[-1])
     least = overlap.least_tokens(prompts=bool(batch.chunks))
-    used = Overlap() if batch.tokens < least else overlap
+    used = overlap.fallback if batch.tokens < least else overlap
     stages = stage_hardware(pool, hardware)
     for found in stages:
         if found.device.kind == "cpu":
@@ -70,6 +80,8 @@ def overlapped_step(
     shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype)
     for shard, found in zip(shards, stages, strict=True):
         for kind in layer_kinds(shard):
-            price = LayerPrices(shard=shard, hardware=found, kind=kind, batch=batch, tokens=padded)
+            price = LayerPrices(
+                shard=shard, hardware=found, kind=kind, batch=batch, tokens=padded, kv_nodes=used.kv_nodes
+            )
             times.append(layer_time(price, used, found, kind))
     return OverlappedStep(overlap=used, layers=tuple(times))

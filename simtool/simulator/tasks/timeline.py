@@ -63,9 +63,9 @@ class Timeline:
         served = np.concatenate(([0.0], np.cumsum(used[:-1] * np.diff(times))))
         return np.asarray(np.diff(np.interp(edges, times, served)) / np.diff(edges))
 
-    def exposed_s(self, family: str) -> float:
-        """Seconds in which tasks of `family` run and no other task does (exposed communication, say)."""
-        mine = np.array([task.family == family for task in self.graph.tasks], dtype=bool)
+    def exposed_s(self, *families: str) -> float:
+        """Seconds in which tasks of `families` run and no other task does (exposed communication, say)."""
+        mine = np.array([task.family in families for task in self.graph.tasks], dtype=bool)
         own, others = (union_spans(self.start_s[which], self.end_s[which]) for which in (mine, ~mine))
         return covered_s(union_spans(*np.concatenate([own, others]).T)) - covered_s(others)
 
