@@ -23,6 +23,7 @@ COMMAND_FLAGS = {
         "--pool",
         "--exact-steps",
         "--overlap",
+    "--solve",
     ),
     *("--model", "--over", "--format", "--version", "--target"),
     *("--budget", "--device", "--families", "--models", "--library"),

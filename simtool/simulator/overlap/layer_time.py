@@ -14,6 +14,7 @@ from simtool.simulator.overlap.kernel import device_resources
 from simtool.simulator.overlap.layers import Price, layer_graph
 from simtool.simulator.step_costs import StageHardware
 from simtool.simulator.tasks.bounds import graph_bounds
+from simtool.simulator.tasks.graph import TaskGraph
 from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.timeline import Timeline
 
@@ -42,19 +43,23 @@ class LayerTime:
 def layer_time(price: Price, overlap: Overlap, hardware: StageHardware, kind: LayerKind) -> LayerTime:
     """The steady state of equal layers."""
     resources = device_resources(hardware.device)
-    serial_s = math.fsum(kernel.seconds for kernel in price(1.0))
     graphs = [layer_graph(price, overlap, layers, resources) for layers in (_LAYERS, 2 * _LAYERS)]
-    once, twice = simulate_tasks(graphs[0]), simulate_tasks(graphs[1], record=True)
-    period_s = (twice.makespan_s - once.makespan_s) / _LAYERS
-    exposed_s = (twice.exposed_s("collective") - once.exposed_s("collective")) / _LAYERS
-    first, both = (graph_bounds(graph) for graph in graphs)
+    return steady_layer(price, kind, graphs[0], graphs[1], _LAYERS)
+
+
+def steady_layer(price: Price, kind: LayerKind, few: TaskGraph, many: TaskGraph, layers: int) -> LayerTime:
+    """The steady state, from the graphs of `layers` layers and of twice as many."""
+    once, twice = simulate_tasks(few), simulate_tasks(many, record=True)
+    period_s = (twice.makespan_s - once.makespan_s) / layers
+    exposed_s = (twice.exposed_s("collective") - once.exposed_s("collective")) / layers
+    first, both = (graph_bounds(graph) for graph in (few, many))
     return LayerTime(
         kind=kind,
-        serial_s=serial_s,
+        serial_s=math.fsum(kernel.seconds for kernel in price(1.0)),
         period_s=period_s,
-        fill_s=once.makespan_s - _LAYERS * period_s,
+        fill_s=once.makespan_s - layers * period_s,
         exposed_s=exposed_s if exposed_s > 1e-9 * period_s else 0.0,  # the rest is rounding
-        lower_s=min((both.lower_s - first.lower_s) / _LAYERS, period_s),
-        pieces_s=(both.serial_s - first.serial_s) / _LAYERS,
+        lower_s=min((both.lower_s - first.lower_s) / layers, period_s),
+        pieces_s=(both.serial_s - first.serial_s) / layers,
         timeline=twice,
     )
