@@ -135,7 +135,7 @@ def test_overlap_compares_and_writes_the_fastest(capsys, tmp_path):
     assert list(found) == ["none", "two-batch", "solved"]
     assert found["solved"]["seconds"] <= found["none"]["seconds"] * 1.01
     for layer in found["solved"]["layers"]:
-        assert layer["bound_s"] <= layer["planned_s"] <= layer["serial_s"] * (1 + 1e-9)
+        assert 0 < layer["bound_s"] <= layer["planned_s"] <= layer["serial_s"] * (1 + 1e-9)
         assert layer["simulated_s"] <= layer["serial_s"] * (1 + 1e-9)
         assert layer["overlaps"] == (layer["simulated_s"] < layer["serial_s"] * (1 - 1e-9))
     assert run(["overlap", str(plan / "plan.json"), *solve]) == 0

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simtool.planners.schedule.layer import FULL, LayerProblem
+from simtool.planners.schedule.layer import FULL, LayerProblem, Piece
 from simtool.planners.schedule.modulo_model import interchangeable
 from simtool.planners.schedule.progress import Effort
 from simtool.planners.schedule.ticks import Ticks
@@ -48,17 +48,18 @@ _SAFE = 1e-6  # SCIP's feasibility tolerance, relative: taken off its bound
 
 
 def configuration_bound(problem: LayerProblem, ticks: Ticks, effort: Effort) -> float:
-    """Ticks that no period is below; 0 where there are too many configurations.
+    """Ticks that no period is below; `energy_bound` where there are too many configurations.
 
     Modes and cuts are chosen as in a schedule; what is left out is when the configurations come. SCIP's node limit
     follows effort.limit, so that without wall_s the bound repeats exactly.
     """
     from ortools.linear_solver import pywraplp
 
+    least = energy_bound(problem, ticks)
     known = configurations(problem, alike=interchangeable(problem), most=_MOST)
     solver = pywraplp.Solver.CreateSolver("SCIP")
     if known is None or solver is None:
-        return 0.0
+        return least
     _program(solver, problem, known, ticks)
     solver.SetSolverSpecificParametersAsString(f"limits/totalnodes = {max(1, round(_NODES * effort.limit))}")
     if effort.wall_s > 0:
@@ -66,8 +67,21 @@ def configuration_bound(problem: LayerProblem, ticks: Ticks, effort: Effort) -> 
     status = solver.Solve()
     bound = float(solver.Objective().BestBound())
     if status == pywraplp.Solver.INFEASIBLE or not math.isfinite(bound):
-        return 0.0
-    return max(0.0, bound * (1.0 - _SAFE))
+        return least
+    return max(least, bound * (1.0 - _SAFE))
+
+
+def energy_bound(problem: LayerProblem, ticks: Ticks) -> float:
+    """Ticks that the fullest resource is busy, each piece in the cut and the mode that spare it most."""
+
+    def energy(piece: Piece, name: str) -> int:
+        return min(ticks.up(mode.seconds) * mode.used(name) for mode in piece.modes)
+
+    taken = [
+        sum(min(sum(energy(piece, name) for piece in cut) for cut in one.cuts) for one in problem.operations)
+        for name in problem.resources
+    ]
+    return max(taken, default=0) / FULL
 
 
 def _program(solver: Any, problem: LayerProblem, known: Configurations, ticks: Ticks) -> None:
