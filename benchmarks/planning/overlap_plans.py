@@ -147,7 +147,9 @@ def main() -> None:
             continue
         price = prices_of(case)
         answer = solved(price, options.batches, options.seconds)
-        stock = {name: layer_time(price, overlap, price.hardware, price.kind).period_s for name, overlap in STOCK.items()}
+        stock = {
+            name: layer_time(price, overlap, price.hardware, price.kind).period_s for name, overlap in STOCK.items()
+        }
         show(case, answer, stock, options.progress)
         for plan in answer.plan.plans:
             gaps.setdefault(plan.batches, []).append(plan.certificate.gap)
