@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from simtool.models.config import load_architecture
     from simtool.plan_file import load_plan, plan_json
     from simtool.planners.question import Answer, Candidate, Question, Space
+    from simtool.planners.schedule.step_plan import SolvedStep
     from simtool.scenario import load_scenario
     from simtool.simulator.explain import StepExplanation
     from simtool.simulator.overlap.step import OverlappedStep
@@ -48,6 +49,7 @@ __all__ = [
     "Scheduler",
     "SimtoolError",
     "Slo",
+    "SolvedStep",
     "Space",
     "StepExplanation",
     "Workload",
@@ -67,6 +69,7 @@ __all__ = [
     "read_trace",
     "serving_metrics",
     "simulate",
+    "solve_overlap",
     "synthesise",
     "write_report",
     "write_trace",
@@ -83,6 +86,7 @@ _HOMES = {
     "Slo": "simtool.metrics",
     "Space": "simtool.planners.question",
     "OverlappedStep": "simtool.simulator.overlap.step",
+    "SolvedStep": "simtool.planners.schedule.step_plan",
     "StepExplanation": "simtool.simulator.explain",
     "Workload": "simtool.workload",
     "inspect_workload": "simtool.traces",
@@ -135,6 +139,13 @@ def compare_overlaps(plan: Plan, batch: str, pool: int = 0) -> dict[str, Overlap
     from simtool.overlapping import compare_overlaps as compare
 
     return compare(plan, batch, pool)
+
+
+def solve_overlap(plan: Plan, batch: str, pool: int = 0, seconds: float = 30.0) -> SolvedStep:
+    """A schedule found for the layers of one step, its bound and gap, and what it takes when simulated."""
+    from simtool.overlapping import solve_overlap as solve
+
+    return solve(plan, batch, pool, seconds)
 
 
 def write_report(answer: Answer, path: str) -> None:

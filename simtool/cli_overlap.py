@@ -12,11 +12,15 @@ from simtool.cli_options import ENGINE, QUESTION, Json, ScenarioFile, Settings, 
 from simtool.cli_simulate import ModelOption, PlanFile
 
 if TYPE_CHECKING:
+    from simtool.planners.schedule.step_plan import SolvedLayer, SolvedStep
     from simtool.simulator.overlap.step import OverlappedStep
 
+_SOLVED = "solved"
 Names = Annotated[
     list[str] | None, typer.Option("--overlap", help="Only these (repeat it); all stock overlaps by default.")
 ]
+Solve = Annotated[bool, typer.Option("--solve", help="Also let a solver schedule the layers, with a bound.")]
+Seconds = Annotated[float, typer.Option("--seconds", help="Of the solver, a kind of layer, on two cores.")]
 Folder = Annotated[
     Path | None, typer.Option("--out", help="A folder for the best one's page and trace: step.html, step.json.")
 ]
@@ -29,6 +33,8 @@ def overlap(
     batch: Batch = "decode:64x2048",
     pool: PoolNumber = 0,
     overlap: Names = None,
+    solve: Solve = False,
+    seconds: Seconds = 30.0,
     out: Folder = None,
     model: ModelOption = None,
     scenario: ScenarioFile = None,
@@ -42,33 +48,56 @@ def overlap(
     from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
-    from simtool.overlapping import compare_overlaps
+    from simtool.overlapping import compare_overlaps, solve_overlap
     from simtool.overlaps import STOCK
     from simtool.terminal import print_json
 
     plan = plan_to_run(plan_file, asked_scenario(scenario, given, settings, model))
     announce_compilation(replica=False, tasks=True)
     found = compare_overlaps(plan, batch, pool, overlap or tuple(STOCK))
+    solved = solve_overlap(plan, batch, pool, seconds) if solve else None
+    if solved is not None:
+        found[_SOLVED] = solved.step
     if out is not None:
         _write(found, out, batch)
     if json:
         from simtool.json_text import json_text
 
-        print_json(json_text({name: overlap_object(step) for name, step in found.items()}))
+        print_json(json_text({name: overlap_object(step, _of(name, solved)) for name, step in found.items()}))
     else:
         _print(found, batch)
+        if solved is not None:
+            _print_solved(solved)
     return 0
 
 
-def overlap_object(step: OverlappedStep) -> dict[str, float]:
-    """One overlap in `simtool overlap --json`, in seconds."""
-    return {
+def _of(name: str, solved: SolvedStep | None) -> SolvedStep | None:
+    return solved if name == _SOLVED else None
+
+
+def overlap_object(step: OverlappedStep, solved: SolvedStep | None = None) -> dict[str, Any]:
+    """One overlap in `simtool overlap --json`, in seconds; the solved one with a row for each kind of layer."""
+    found: dict[str, Any] = {
         "seconds": step.seconds,
         "serial_s": step.serial_s,
         "exposed_collectives_s": step.exposed_s,
         "exposed_kv_transfer_s": step.kv_exposed_s,
         "kv_transfer_bytes": step.kv_bytes,
         "t_lower_s": step.lower_s,
+    }
+    return found if solved is None else {**found, "layers": [_layer_object(layer) for layer in solved.layers]}
+
+
+def _layer_object(layer: SolvedLayer) -> dict[str, Any]:
+    return {
+        "count": layer.time.kind.count,
+        "overlaps": layer.overlaps,
+        "nano_batches": layer.batches,
+        "serial_s": layer.time.serial_s,
+        "planned_s": layer.planned_s,
+        "bound_s": layer.plan.certificate.bound,
+        "gap": layer.gap,
+        "simulated_s": layer.time.period_s,
     }
 
 
@@ -116,6 +145,32 @@ def _fastest(found: dict[str, OverlappedStep]) -> str:
     senders = [name for name in asked if found[name].kv_bytes]
     alike = senders if senders and senders == asked else [name for name in found if name not in senders]
     return min(alike, key=lambda name: found[name].seconds)
+
+
+def _print_solved(solved: SolvedStep) -> None:
+    """A row for each kind of layer: what was planned, what is left to gain, and what the simulation says."""
+    from simtool.report.wording import duration
+    from simtool.terminal import print_table, print_text
+
+    rows = []
+    for layer in solved.layers:
+        many = f"{layer.batches} nano-batch" + ("es" if layer.batches > 1 else "")
+        rows.append(
+            [
+                f"{layer.time.kind.count} layers",
+                many if layer.overlaps else "do not overlap",
+                duration(layer.time.serial_s),
+                duration(layer.planned_s),
+                duration(layer.plan.certificate.bound),
+                f"{100 * layer.gap:.1f}%",
+                duration(layer.time.period_s),
+            ]
+        )
+    print_table(("solved, a layer", "answer", "none", "planned", "bound", "gap", "simulated"), rows)
+    print_text(
+        "planned and bound: pieces with fixed shares of the device; simulated: the same order and streams, kernels\n"
+        "competing for what they share, which may be slower or faster"
+    )
 
 
 def _write(found: dict[str, OverlappedStep], out: Path, batch: str) -> None:

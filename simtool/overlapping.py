@@ -1,18 +1,25 @@
-"""Which overlap is worth it for one step of a plan: each stock Overlap simulated on the same batch."""
+"""Which overlap is worth it for one step of a plan: each stock Overlap on the same batch, or a schedule solved for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from simtool.errors import InputError
 from simtool.explaining import pool_of
 from simtool.hardware.own_cluster import own_cluster
 from simtool.models.config import load_architecture
 from simtool.overlaps import STOCK
-from simtool.plan import Plan
+from simtool.plan import Plan, Pool
 from simtool.simulator.batch_text import parse_batch
 from simtool.simulator.overlap.step import OverlappedStep, overlapped_step
 from simtool.simulator.priced_cluster import priced_cluster
+from simtool.simulator.step_costs import StageHardware
+
+if TYPE_CHECKING:
+    from simtool.models.architecture import ModelArchitecture
+    from simtool.planners.schedule.step_plan import SolvedStep
 
 
 def compare_overlaps(
@@ -22,13 +29,31 @@ def compare_overlaps(
 
     batch: see `parse_batch`. Raises InputError for an unknown name, pool or batch.
     """
-    chosen = pool_of(plan, pool)
     for name in names:
         if name not in STOCK:
             raise InputError(name, "is no overlap", "one of " + ", ".join(STOCK))
-    step = parse_batch(batch)
-    hardware, _ = priced_cluster(own_cluster(plan.cluster, plan.profiles), plan.kernel_library, plan.profiles)
-    arch = load_architecture(plan.model, plan.weight_dtype)
+    step, (arch, chosen, hardware) = parse_batch(batch), _priced(plan, pool)
     return {
         name: overlapped_step(arch, chosen, hardware, step, STOCK[name]) for name in dict.fromkeys(("none", *names))
     }
+
+
+def solve_overlap(plan: Plan, batch: str, pool: int = 0, seconds: float = 30.0) -> SolvedStep:
+    """A schedule of its own for each kind of layer of one step, with a bound on what any could reach.
+
+    seconds: of search a kind of layer on two cores, shared by its numbers of nano-batches. Errors: `compare_overlaps`.
+    """
+    from simtool.planners.schedule.progress import Effort
+    from simtool.planners.schedule.step_plan import NANO_BATCHES, solve_step
+
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(seconds, "seconds of search are a number above 0")
+    step, (arch, chosen, hardware) = parse_batch(batch), _priced(plan, pool)
+    each = seconds / len(NANO_BATCHES)
+    return solve_step(arch, chosen, hardware, step, Effort(limit=each, workers=2, wall_s=each))
+
+
+def _priced(plan: Plan, pool: int) -> tuple[ModelArchitecture, Pool, Mapping[str, StageHardware]]:
+    chosen = pool_of(plan, pool)
+    hardware, _ = priced_cluster(own_cluster(plan.cluster, plan.profiles), plan.kernel_library, plan.profiles)
+    return load_architecture(plan.model, plan.weight_dtype), chosen, hardware

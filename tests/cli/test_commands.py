@@ -130,6 +130,17 @@ def test_overlap_compares_and_writes_the_fastest(capsys, tmp_path):
     assert found["two-batch"]["exposed_collectives_s"] < found["none"]["exposed_collectives_s"]
     assert all(one["t_lower_s"] <= one["seconds"] * (1 + 1e-9) for one in found.values())
     assert sorted(path.name for path in (tmp_path / "step").iterdir()) == ["step.html", "step.json"]
+    solve = ("--batch", "prefill:1x1024", "--overlap", "two-batch", "--solve", "--seconds", "0.5")
+    found = object_of(capsys, "overlap", plan / "plan.json", *solve, "--json")
+    assert list(found) == ["none", "two-batch", "solved"]
+    assert found["solved"]["seconds"] <= found["none"]["seconds"] * 1.01
+    for layer in found["solved"]["layers"]:
+        assert 0 < layer["bound_s"] <= layer["planned_s"] <= layer["serial_s"] * (1 + 1e-9)
+        assert layer["simulated_s"] <= layer["serial_s"] * (1 + 1e-9)
+        assert layer["overlaps"] == (layer["simulated_s"] < layer["serial_s"] * (1 - 1e-9))
+    assert run(["overlap", str(plan / "plan.json"), *solve]) == 0
+    assert "gap" in capsys.readouterr().out
+    assert run(["overlap", str(plan / "plan.json"), "--solve", "--seconds", "0"]) == 2
     assert run(["overlap", str(plan / "plan.json"), "--overlap", "fused"]) == 0
     assert "fused" in capsys.readouterr().out
     assert run(["overlap", str(plan / "plan.json"), *batch, "--overlap", "kv-layers", "--overlap", "kv-whole"]) == 0

@@ -23,6 +23,8 @@ COMMAND_FLAGS = {
         "--pool",
         "--exact-steps",
         "--overlap",
+        "--solve",
+        "--seconds",
     ),
     *("--model", "--over", "--format", "--version", "--target"),
     *("--budget", "--device", "--families", "--models", "--library"),

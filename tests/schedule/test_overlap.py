@@ -10,36 +10,50 @@ from hypothesis import strategies as st
 
 from simtool.errors import InputError
 from simtool.planners.check import CheckError
-from simtool.planners.schedule.curves import LINEAR, SATURATING, Part, SpeedCurve, make_layer
+from simtool.planners.schedule.configurations import configuration_bound, configurations, energy_bound
+from simtool.planners.schedule.kernels import KernelLayer
 from simtool.planners.schedule.layer import LayerProblem, Mode, ModuloSchedule, Operation, Piece
-from simtool.planners.schedule.overlap import plan_overlap
+from simtool.planners.schedule.overlap import layer_ticks, plan_overlap
 from simtool.planners.schedule.placing import no_overlap
 from simtool.planners.schedule.progress import Effort
-from simtool.planners.schedule.unroll import simulated_period_s, unrolled
+from simtool.planners.schedule.unroll import mode_parts, simulated_period_s, unrolled
 from simtool.planners.schedule.verify import check_modulo_schedule
+from simtool.simulator.overlap.kernel import Kernel
 from simtool.simulator.tasks.simulate import simulate_tasks
+from simtool.simulator.tasks.task import Resource
 
-CURVES = {"memory": SATURATING, "network": SpeedCurve(points=((0.2, 0.95),))}
-QUICK = Effort(limit=0.1)
+RESOURCES = tuple(Resource(name=name, rate=rate) for name, rate in (("sm", 100.0), ("hbm", 1.0), ("nvlink", 1.0)))
+QUICK = Effort(limit=0.05)
 
 
 def price(rows):
     """rows: (kind, seconds that do not shrink with the share, seconds that do)."""
 
     def of(share):
-        parts = []
+        kernels = []
         for place, (kind, fixed, variable) in enumerate(rows):
             seconds = fixed + variable * share
-            busy = {"network": {"nvlink": seconds}, "memory": {"hbm": 0.9 * seconds}}.get(kind, {"hbm": fixed})
-            parts.append(Part(name=f"{kind} {place}", kind=kind, seconds=seconds, busy=busy))
-        return parts
+            work = {
+                "compute": {"sm": 100 * seconds, "hbm": fixed},
+                "memory": {"sm": 50 * seconds, "hbm": 0.9 * seconds},
+                "network": {"nvlink": seconds},
+            }[kind]
+            family = "collective" if kind == "network" else "gemm"
+            kernels.append(Kernel(name=f"{kind} {place}", family=family, seconds=seconds, latency_s=0.0, work=work))
+        return kernels
 
     return of
 
 
+def layer_of(rows, **choices):
+    """Every kernel an operation of its own; a collective keeps a fifth of the device."""
+    choices = {"shares": (0.2, 0.8, 1.0), "grain": 0.0, **choices}
+    return KernelLayer(price=price(rows), resources=RESOURCES, comm_sms=20, **choices)
+
+
 def chain(rows, counts):
-    order = [(place, place + 1) for place in range(len(rows) - 1)]
-    return [make_layer(price(rows), order, CURVES, batches=[1 / n] * n, shares=(0.2, 0.8, 1.0)) for n in counts]
+    layer = layer_of(rows)
+    return [layer.problem([1 / n] * n) for n in counts]
 
 
 COMPUTE_AND_NETWORK = [("compute", 0.1, 4.0), ("network", 0.1, 3.0), ("compute", 0.1, 5.0), ("network", 0.1, 4.0)]
@@ -54,9 +68,10 @@ def layers(draw):
             max_size=4,
         )
     )
-    edges = [(i, j) for j in range(1, len(rows)) for i in range(j) if draw(st.booleans())]
+    edges = tuple((i, j) for j in range(1, len(rows)) for i in range(j) if draw(st.booleans()))
     shares = {1: [1.0], 2: draw(st.sampled_from([[0.5, 0.5], [0.25, 0.75]]))}
-    return [make_layer(price(rows), edges, CURVES, batches=shares[n], shares=(0.4, 0.6, 1.0)) for n in (1, 2)]
+    layer = layer_of(rows, shares=(0.4, 0.6, 1.0))
+    return [replace(layer.problem(shares[n]), precedences=edges) for n in (1, 2)]
 
 
 @settings(max_examples=10, deadline=None)
@@ -142,6 +157,8 @@ def test_brute_force(case):
         operations=tuple(operation(str(n), modes(3), modes(2)) for n in range(2)), precedences=((0, 1),), batches=2
     )
     least = least_whole_period(problem)
+    ticks = layer_ticks([problem])
+    assert ticks.bound_s(configuration_bound(problem, ticks, QUICK)) <= least
     plan = plan_overlap([problem], Effort(limit=1.0)).plans[0]
     assert least - 1 < plan.schedule.period_s <= least * (1 + 1e-9)
     assert plan.certificate.status == "OPTIMAL"
@@ -184,7 +201,7 @@ def test_four_nano_batches_start_from_two():
 def test_unrolled_runs_as_planned():
     problem = chain(COMPUTE_AND_NETWORK, (2,))[0]
     schedule = plan_overlap([problem], Effort(limit=0.3)).schedule
-    graph = unrolled(problem, schedule, 40)
+    graph = unrolled(problem, schedule, 40, mode_parts(problem, schedule))
     timeline = simulate_tasks(graph)
     assert {task.stream for task in graph.tasks} == {"stream 0", "stream 1"}
     assert timeline.makespan_s <= 39 * schedule.period_s + schedule.span_s(problem) * (1 + 1e-9)
@@ -227,15 +244,6 @@ def test_checker_catches_a_full_resource_across_the_period():
         check_modulo_schedule(problem, ModuloSchedule(period_s=3.0, placed=both))
 
 
-def test_speed_curve():
-    assert SATURATING.speed(0.4) == 0.8
-    assert SATURATING.speed(0.2) == pytest.approx(0.4)
-    assert LINEAR.speed(0.3) == pytest.approx(0.3)
-    for points in (((0.4, 0.8), (0.3, 0.9)), ((0.5, 0.0),), ((0.5, 1.2),)):
-        with pytest.raises(InputError, match="rise"):
-            SpeedCurve(points=points)
-
-
 @pytest.mark.parametrize(
     ("problem", "rule"),
     [
@@ -259,3 +267,30 @@ def test_refused(problem, rule):
 def test_problems_must_rise():
     with pytest.raises(InputError, match="rising"):
         plan_overlap(chain(COMPUTE_AND_NETWORK, (2, 1)), QUICK)
+
+
+def test_configurations_see_what_no_resource_shows():
+    """Three operations of two nano-batches, no two of which fit together: 2 x 3 s, where each resource has 3.6 s."""
+    modes = (mode(1, sm=600),)
+    split = Operation(name="a", cuts=(tuple(Piece(batches=(b,), modes=modes) for b in range(2)),))
+    problem = LayerProblem(operations=(split,) * 3, precedences=((0, 1), (1, 2)), batches=2)
+    ticks = layer_ticks([problem])
+    assert configuration_bound(problem, ticks, QUICK) * ticks.seconds == pytest.approx(6.0, rel=1e-3)
+    known = configurations(problem, alike=True, most=100)
+    assert sorted(known.sets) == [(0,), (1,), (2,)]
+    assert configurations(problem, alike=True, most=2) is None
+    assert len(configurations(problem, alike=False, most=100).sets) == 6
+
+
+def test_counting_alike_nano_batches_together_only_relaxes_the_bound():
+    """One nano-batch a hair longer, so that they may not swap names: the bound by name is at least as high."""
+    problem = chain(COMPUTE_AND_NETWORK, (2,))[0]
+    ticks = layer_ticks([problem])
+    first = problem.operations[0].cuts[0]
+    longer = tuple(replace(one, seconds=one.seconds * (1 + 1e-9)) for one in first[1].modes)
+    cuts = ((first[0], replace(first[1], modes=longer)), *problem.operations[0].cuts[1:])
+    named = replace(problem, operations=(replace(problem.operations[0], cuts=cuts), *problem.operations[1:]))
+    together, apart = (configuration_bound(one, ticks, Effort(limit=5.0)) for one in (problem, named))
+    assert 0 < energy_bound(problem, ticks) <= together <= apart * (1 + 1e-3)
+    least = plan_overlap([problem], QUICK).schedule.period_s
+    assert ticks.bound_s(apart) <= least * (1 + 1e-9)

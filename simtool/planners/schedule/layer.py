@@ -18,10 +18,14 @@ FULL = 1000  # thousandths of a resource that there are
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """A way to run a piece: `seconds`, during which it takes so many thousandths of each resource."""
+    """A way to run a piece: `seconds`, during which it takes so many thousandths of each resource.
+
+    share: thousandths of the device (its multiprocessors) that it may use at most.
+    """
 
     seconds: float
     uses: tuple[tuple[str, int], ...] = ()
+    share: int = FULL
 
     def used(self, resource: str) -> int:
         """Thousandths of a resource."""
@@ -103,6 +107,8 @@ def check_layer(problem: LayerProblem) -> None:
 def _check_mode(mode: Mode) -> None:
     if not (math.isfinite(mode.seconds) and mode.seconds > 0):
         raise InputError(mode.seconds, "a mode takes finite seconds, more than 0")
+    if not 0 < mode.share <= FULL:
+        raise InputError(mode.share, f"a mode gets 1 to {FULL} thousandths of the device")
     names = [name for name, _ in mode.uses]
     if len(set(names)) < len(names) or any(not 0 < amount <= FULL for _, amount in mode.uses):
         raise InputError(mode.uses, f"a mode uses 1 to {FULL} thousandths of each resource it names")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from simtool.errors import InputError
 from simtool.planners.certificate import Certificate
-from simtool.planners.schedule.curves import DEVICE
+from simtool.planners.schedule.configurations import configuration_bound
 from simtool.planners.schedule.layer import LayerProblem, ModuloSchedule, check_layer
 from simtool.planners.schedule.modulo_model import canonical, hint, modulo_model, read
 from simtool.planners.schedule.placing import as_schedule, least_period, no_overlap
@@ -18,11 +18,11 @@ from simtool.planners.schedule.rules import fixed_chunks, follow, improve, list_
 from simtool.planners.schedule.ticks import Ticks, tick_s
 
 _RESOLUTION = 10_000  # ticks in the longest layer that can be meant: every operation whole, or cut most finely
-_PROVE = ("max_lp", "lb_tree_search")
-# (share of the limit, CP-SAT's searches beside each other): a first bound, then better schedules, then the proof.
+_FIRST_BOUND = 0.1  # share of the limit for the bound of configurations; most layers need a tenth of that
+# (share of the limit, CP-SAT's searches beside each other): better schedules, then the proof.
 # Chosen on layers of benchmarks/planning/overlap_plans.py; CP-SAT's own choice for two workers left twice the gap.
-_PHASES = ((0.05, _PROVE), (0.25, ("quick_restart",)), (0.7, _PROVE))
-_ONE_WORKER = ((1.0, ("max_lp",)),)
+_PHASES = ((0.25, ("quick_restart",)), (0.65, ("objective_lb_search", "lb_tree_search")))
+_ONE_WORKER = ((0.9, ("max_lp",)),)
 _MOVES, _MOST_MOVES = 50, 1000  # of the local search, a deterministic second of the limit and in all (a few seconds)
 _ENDS = 0.1  # share of the limit for the second search, of the shortest ends at the period found
 
@@ -32,7 +32,6 @@ class FixedPolicy:
     """Two-batch overlap as it is configured by hand: what uses a network gets `share` thousandths of the device."""
 
     network: tuple[str, ...] = ("nvlink", "nic")
-    device: str = DEVICE
     share: int = 200
 
 
@@ -164,8 +163,8 @@ def _starts(
     policy: FixedPolicy,
 ) -> tuple[ModuloSchedule | None, ModuloSchedule | None, ModuloSchedule]:
     """(fixed chunks, list schedule, best of these and of what follows from fewer nano-batches), all in ticks."""
-    fixed = as_schedule(fixed_chunks(problem, ticks, policy.network, policy.device, policy.share), ticks)
-    found, rule = list_schedule(problem, ticks, policy.device)
+    fixed = as_schedule(fixed_chunks(problem, ticks, policy.network, policy.share), ticks)
+    found, rule = list_schedule(problem, ticks)
     listed = as_schedule(found, ticks)
     improved = [improve(problem, ticks, found, rule, moves)[0]]
     for other, schedule in known[-1:]:
@@ -187,6 +186,7 @@ def _search(
 ) -> tuple[str, ModuloSchedule]:
     """(status, schedule in ticks of the least period found), from a schedule in ticks."""
     status = ""
+    watch.proven(configuration_bound(problem, ticks, effort.part(_FIRST_BOUND)))
     for share, searches in _PHASES if effort.workers > 1 else _ONE_WORKER:
         high = round(schedule.period_s / ticks.seconds)
         found = modulo_model(problem, ticks, max(1, math.ceil(watch.bound)), high)

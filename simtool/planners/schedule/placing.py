@@ -16,12 +16,11 @@ _STEPS = 12  # bisections of the period
 class ListRule:
     """How a list schedule decides.
 
-    cuts: by operation. shares[operation][first nano-batch]: thousandths of `device` that a piece gets, 0 where any mode
-    may be taken. weight: what a mode's resources cost beside its end. leads: periods by which each nano-batch follows
-    the first. early[operation][first nano-batch]: periods by which a piece comes earlier in the list.
+    cuts: by operation. shares[operation][first nano-batch]: thousandths of the device that a piece gets, 0 where any
+    mode may be taken. weight: what a mode's resources cost beside its end. leads: periods by which each nano-batch
+    follows the first. early[operation][first nano-batch]: periods by which a piece comes earlier in the list.
     """
 
-    device: str
     cuts: tuple[int, ...]
     shares: tuple[tuple[int, ...], ...]
     weight: float
@@ -33,9 +32,9 @@ class ListRule:
         share = self.shares[operation][piece.batches[0]]
         if not share:
             return range(len(piece.modes))
-        used = [mode.used(self.device) for mode in piece.modes]
-        most = max((amount for amount in used if amount <= share), default=None)
-        return range(len(used)) if most is None else [place for place, amount in enumerate(used) if amount == most]
+        given = [mode.share for mode in piece.modes]
+        most = max((own for own in given if own <= share), default=None)
+        return range(len(given)) if most is None else [place for place, own in enumerate(given) if own == most]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

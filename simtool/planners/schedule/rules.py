@@ -17,7 +17,7 @@ _WORTH = (1.1, 1.5, float("inf"))  # an operation is cut where its pieces take n
 _YIELDS = 0.95  # an operation yields where a smaller share costs it less time than it frees
 
 
-def fixed_chunks(problem: LayerProblem, ticks: Ticks, network: Sequence[str], device: str, share: int) -> Found:
+def fixed_chunks(problem: LayerProblem, ticks: Ticks, network: Sequence[str], share: int) -> Found:
     """Every operation cut as finely as it can be; what uses the network gets `share` of the device, the rest the rest.
 
     The common policy of two-batch overlap with a fixed number of communication SMs, no search in it.
@@ -27,20 +27,20 @@ def fixed_chunks(problem: LayerProblem, ticks: Ticks, network: Sequence[str], de
         for operation in problem.operations
     )
     cuts = tuple(finest_cut(operation.cuts) for operation in problem.operations)
-    return least_period(problem, ticks, _rule(problem, device, cuts, shares, 0.0))
+    return least_period(problem, ticks, _rule(problem, cuts, shares, 0.0))
 
 
-def list_schedule(problem: LayerProblem, ticks: Ticks, device: str) -> tuple[Found, ListRule]:
+def list_schedule(problem: LayerProblem, ticks: Ticks) -> tuple[Found, ListRule]:
     """The best of list schedules by earliest end, over prices of resources, shares of the device, rules of cutting."""
     free = (0,) * len(problem.operations)
-    asked = {mode.used(device) for piece in problem.pieces() for mode in piece.modes} - {0, FULL}
+    asked = {mode.share for piece in problem.pieces() for mode in piece.modes} - {FULL}
     shared = [
-        tuple(share if yields(operation, device) else rest for operation in problem.operations)
+        tuple(share if yields(operation) else rest for operation in problem.operations)
         for share in sorted(asked)
         for rest in (0, FULL - share)
     ]
     rules = [
-        _rule(problem, device, cuts, shares, weight)
+        _rule(problem, cuts, shares, weight)
         for cuts in sorted({tuple(_cuts(problem, worth)) for worth in _WORTH})
         for shares, weight in [*((free, weight) for weight in _WEIGHTS), *((shares, 0.0) for shares in shared)]
     ]
@@ -51,7 +51,7 @@ def list_schedule(problem: LayerProblem, ticks: Ticks, device: str) -> tuple[Fou
 def improve(problem: LayerProblem, ticks: Ticks, best: Found, rule: ListRule, moves: int) -> tuple[Found, ListRule]:
     """Change a thing or three of the rule, so many times; keep what is not worse. The seed is fixed."""
     rng = random.Random(SEED)
-    shares = [0, *sorted({mode.used(rule.device) for piece in problem.pieces() for mode in piece.modes} - {0})]
+    shares = [0, *sorted({mode.share for piece in problem.pieces() for mode in piece.modes})]
     for _ in range(moves):
         tried = rule
         for _ in range(rng.randint(1, 3)):
@@ -66,7 +66,7 @@ def follow(problem: LayerProblem, other: LayerProblem, schedule: ModuloSchedule,
     """The rule with the shares of the device that a schedule for fewer nano-batches gives, and cut where it cuts."""
     shares, cuts = list(rule.shares), list(rule.cuts)
     for placed in schedule.placed:
-        own = schedule.piece(other, placed).modes[placed.mode].used(rule.device)
+        own = schedule.piece(other, placed).modes[placed.mode].share
         shares[placed.operation] = (own,) * problem.batches
         whole = whole_cut(problem.operations[placed.operation].cuts)
         split = len(other.operations[placed.operation].cuts[placed.cut]) > 1
@@ -75,20 +75,17 @@ def follow(problem: LayerProblem, other: LayerProblem, schedule: ModuloSchedule,
     return replace(rule, shares=tuple(shares), cuts=tuple(cuts))
 
 
-def yields(operation: Operation, device: str) -> bool:
+def yields(operation: Operation) -> bool:
     """Whether a smaller share of the device costs the operation less time than it frees."""
     piece = operation.cuts[0][0]
     fastest = piece.modes[piece.fastest]
-    area = fastest.seconds * fastest.used(device)
-    return any(mode.seconds * mode.used(device) < _YIELDS * area for mode in piece.modes)
+    area = fastest.seconds * fastest.share
+    return any(mode.seconds * mode.share < _YIELDS * area for mode in piece.modes)
 
 
-def _rule(
-    problem: LayerProblem, device: str, cuts: tuple[int, ...], shares: tuple[int, ...], weight: float
-) -> ListRule:
+def _rule(problem: LayerProblem, cuts: tuple[int, ...], shares: tuple[int, ...], weight: float) -> ListRule:
     count = problem.batches
     return ListRule(
-        device=device,
         cuts=cuts,
         shares=tuple((share,) * count for share in shares),
         weight=weight,

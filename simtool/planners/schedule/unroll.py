@@ -2,60 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from simtool.planners.schedule.curves import DEVICE
-from simtool.planners.schedule.layer import FULL, LayerProblem, ModuloSchedule, Piece
+from simtool.planners.schedule.kernels import DEVICE, KernelLayer
+from simtool.planners.schedule.layer import FULL, LayerProblem, ModuloSchedule, Piece, PlacedPiece
 from simtool.simulator.tasks.graph import TaskGraph
 from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.task import Resource, Task
 
 Span = tuple[float, float, int]  # planned start and end, task
+Parts = Callable[[PlacedPiece], Sequence[Task]]  # a piece's tasks, one after the other; streams are not theirs to say
 _LAYERS = 48
 
 
+def mode_parts(problem: LayerProblem, schedule: ModuloSchedule) -> Parts:
+    """A piece as its mode is tabulated: it holds its share of the device and moves its share of all else."""
+
+    def parts(placed: PlacedPiece) -> list[Task]:
+        mode = schedule.piece(problem, placed).modes[placed.mode]
+        uses = dict(mode.uses)
+        return [
+            Task(
+                name=problem.operations[placed.operation].name,
+                shortest_s=mode.seconds,
+                holds={name: float(amount) for name, amount in uses.items() if name == DEVICE},
+                work={name: amount * mode.seconds for name, amount in uses.items() if name != DEVICE},
+            )
+        ]
+
+    return parts
+
+
+def kernel_parts(
+    layer: KernelLayer, problem: LayerProblem, schedule: ModuloSchedule, batches: Sequence[float]
+) -> Parts:
+    """A piece as its kernels: they compete for multiprocessors, memory and links, and use no more than their share.
+
+    A collective keeps its multiprocessors; another kernel is no faster than on the share of its mode.
+    """
+    segments = layer.segments()
+
+    def parts(placed: PlacedPiece) -> list[Task]:
+        piece = schedule.piece(problem, placed)
+        share = piece.modes[placed.mode].share
+        return [
+            Task(
+                name=kernel.name,
+                work=kernel.work,
+                latency_s=kernel.latency_s,
+                shortest_s=layer.slowed(kernel, share) * (kernel.seconds - kernel.latency_s),
+                holds={DEVICE: float(layer.comm_sms)} if kernel.family == "collective" and layer.comm_sms else {},
+                tiles=kernel.tiles,
+                family=kernel.family,
+            )
+            for kernel in layer.pieces(segments[placed.operation], piece.batches, batches)
+        ]
+
+    return parts
+
+
 def unrolled(
-    problem: LayerProblem, schedule: ModuloSchedule, layers: int, held: Sequence[str] = (DEVICE,)
+    problem: LayerProblem,
+    schedule: ModuloSchedule,
+    layers: int,
+    parts: Parts,
+    resources: Sequence[Resource] = (),
+    *,
+    events: bool = True,
 ) -> TaskGraph:
     """`layers` layers as tasks in the order of their planned starts, on as many streams as run at once.
 
-    A piece holds its share of `held` resources (multiprocessors) for its mode's seconds, and moves its share of the
-    others through servers of rate FULL: if they are short, it slows. It waits for the pieces before it, and for those
-    that it was planned to follow on a resource (an event between streams). Names: layer.operation.first nano-batch.
+    resources: () where parts are of the problem's own, of rate FULL. A piece waits for those before it; events: and for
+    those that it was planned to follow on a resource. Names: L<layer>.<first nano-batch>.<part>.
     """
     close = 1e-9 * schedule.period_s * (layers + 1)
     streams: list[tuple[float, int]] = []  # (planned end of the last task, its index)
     tasks: list[Task] = []
-    served: dict[tuple[int, int, int], int] = {}  # (layer, operation, nano-batch) → task
+    served: dict[tuple[int, int, int], int] = {}  # (layer, operation, nano-batch) → its last task
     last: dict[str, list[Span]] = {}  # by resource: what has not ended or must be waited for
     for start, layer, index in _in_order(schedule, layers):
         placed = schedule.placed[index]
         piece = schedule.piece(problem, placed)
-        mode = piece.modes[placed.mode]
+        own = parts(placed)
+        mode, end_task = piece.modes[placed.mode], len(tasks) + len(own) - 1
         after = _precedents(problem, placed.operation, piece, layer, served)
         for name, _ in mode.uses:
-            last[name] = _not_implied(last.get(name, []), start + close, close)
+            last[name] = _not_implied(last.get(name, []), start + close, close) if events else []
             after |= {task for _, end, task in last[name] if end <= start + close}
-            last[name].append((start, start + mode.seconds, len(tasks)))
+            last[name].append((start, start + mode.seconds, end_task))
         stream = _stream(streams, start + close, after)
-        streams[stream] = (start + mode.seconds, len(tasks))
-        served |= {(layer, placed.operation, batch): len(tasks) for batch in piece.batches}
-        operation = problem.operations[placed.operation].name
-        tasks.append(
-            Task(
-                name=f"{layer}.{operation}.{piece.batches[0]}",
-                stream=f"stream {stream}",
-                after=tuple(sorted(after)),
-                shortest_s=mode.seconds,
-                holds={name: float(amount) for name, amount in mode.uses if name in held},
-                work={name: amount * mode.seconds for name, amount in mode.uses if name not in held},
-                family=operation,
-            )
-        )
-    resources = tuple(Resource(name=name, rate=float(FULL)) for name in problem.resources)
-    return TaskGraph(resources=resources, tasks=tuple(tasks))
+        streams[stream] = (start + mode.seconds, end_task)
+        served |= {(layer, placed.operation, batch): end_task for batch in piece.batches}
+        for number, task in enumerate(own):
+            name = f"L{layer}.{piece.batches[0]}.{task.name}"
+            waits = () if number else tuple(sorted(after))
+            tasks.append(replace(task, name=name, stream=f"stream {stream}", after=waits))
+    own_rates = tuple(Resource(name=name, rate=float(FULL)) for name in problem.resources)
+    return TaskGraph(resources=tuple(resources) or own_rates, tasks=tuple(tasks))
 
 
 def _in_order(schedule: ModuloSchedule, layers: int) -> list[tuple[float, int, int]]:
@@ -94,11 +140,11 @@ def _stream(streams: list[tuple[float, int]], now: float, after: set[int]) -> in
 
 
 def simulated_period_s(problem: LayerProblem, schedule: ModuloSchedule, layers: int = _LAYERS) -> float:
-    """Seconds a layer takes in the simulation of `layers`, once it repeats: the mean over the middle half."""
-    graph = unrolled(problem, schedule, layers)
+    """The period once it repeats, each piece as its mode is tabulated: the mean over the middle half of `layers`."""
+    timeline = simulate_tasks(unrolled(problem, schedule, layers, mode_parts(problem, schedule)))
     end_s = np.zeros(layers)
-    for task, end in zip(graph.tasks, simulate_tasks(graph).end_s, strict=True):
-        layer = int(task.name.split(".", 1)[0])
+    for task, end in zip(timeline.graph.tasks, timeline.end_s, strict=True):
+        layer = int(task.name[1:].split(".", 1)[0])
         end_s[layer] = max(end_s[layer], end)
     first, last = layers // 4, 3 * layers // 4
     return float((end_s[last] - end_s[first]) / (last - first))

@@ -15,6 +15,7 @@ from simtool.simulator.overlap.kv_transfer import KV_TRANSFER, without_transfers
 from simtool.simulator.overlap.layers import Price, layer_graph
 from simtool.simulator.step_costs import StageHardware
 from simtool.simulator.tasks.bounds import graph_bounds
+from simtool.simulator.tasks.graph import TaskGraph
 from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.timeline import Timeline
 
@@ -46,25 +47,29 @@ class LayerTime:
 def layer_time(price: Price, overlap: Overlap, hardware: StageHardware, kind: LayerKind) -> LayerTime:
     """The steady state of equal layers."""
     resources = device_resources(hardware.device)
-    kernels = price(1.0)
-    serial_s = math.fsum(kernel.seconds for kernel in without_transfers(kernels))
     graphs = [layer_graph(price, overlap, layers, resources) for layers in (_LAYERS, 2 * _LAYERS)]
-    once, twice = simulate_tasks(graphs[0]), simulate_tasks(graphs[1], record=True)
-    period_s = (twice.makespan_s - once.makespan_s) / _LAYERS
+    return steady_layer(price, kind, graphs[0], graphs[1], _LAYERS)
+
+
+def steady_layer(price: Price, kind: LayerKind, few: TaskGraph, many: TaskGraph, layers: int) -> LayerTime:
+    """The steady state, from the graphs of `layers` layers and of twice as many."""
+    kernels = price(1.0)
+    once, twice = simulate_tasks(few), simulate_tasks(many, record=True)
+    period_s = (twice.makespan_s - once.makespan_s) / layers
     sending = [timeline.exposed_s(KV_TRANSFER) for timeline in (once, twice)]
     both_s = [timeline.exposed_s("collective", KV_TRANSFER) for timeline in (once, twice)]
-    kv_s = (sending[1] - sending[0]) / _LAYERS
-    exposed_s = (both_s[1] - both_s[0]) / _LAYERS - kv_s
-    first, both = (graph_bounds(graph) for graph in graphs)
+    kv_s = (sending[1] - sending[0]) / layers
+    exposed_s = (both_s[1] - both_s[0]) / layers - kv_s
+    first, both = (graph_bounds(graph) for graph in (few, many))
     return LayerTime(
         kind=kind,
-        serial_s=serial_s,
+        serial_s=math.fsum(kernel.seconds for kernel in without_transfers(kernels)),
         period_s=period_s,
-        fill_s=once.makespan_s - _LAYERS * period_s,
+        fill_s=once.makespan_s - layers * period_s,
         exposed_s=exposed_s if exposed_s > 1e-9 * period_s else 0.0,  # the rest is rounding
-        lower_s=min((both.lower_s - first.lower_s) / _LAYERS, period_s),
-        pieces_s=(both.serial_s - first.serial_s) / _LAYERS,
+        lower_s=min((both.lower_s - first.lower_s) / layers, period_s),
+        pieces_s=(both.serial_s - first.serial_s) / layers,
         kv_bytes=math.fsum(kernel.work["hbm"] for kernel in kernels if kernel.family == KV_TRANSFER),
-        kv_exposed_s=max(0.0, sending[0] + (kind.count - _LAYERS) * kv_s),
+        kv_exposed_s=max(0.0, sending[0] + (kind.count - layers) * kv_s),
         timeline=twice,
     )

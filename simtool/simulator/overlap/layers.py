@@ -242,10 +242,8 @@ def _work(kernel: Kernel, size: float, overlap: Overlap, *, waves: bool, slower:
 def _before(batch: _Batch, place: int, chunk: int, chunks: int) -> list[int]:
     """What a chunk waits for: the chunk of the kernel before that it needs, or all of it."""
     kernels, cut = batch.kernels, batch.cuts[place]
-    chain = [other for other in range(place) if not kernels[other].branch]
-    if kernels[place].branch:
-        chain = [other for other in range(place) if kernels[other].branch or kernels[other].name == "norm_mlp"]
-    waits = [batch.parts[other][-1] for other in range(place) if kernels[place].joins and kernels[other].branch][-1:]
+    chain = chain_before(kernels, place)
+    waits = [batch.parts[other][-1] for other in branches_before(kernels, place)[-1:]]
     if not chain:
         return [*waits, *batch.start]
     if not cut.after:
@@ -263,6 +261,18 @@ def _done(batch: _Batch, chain: Sequence[int]) -> list[int]:
     """The tasks that end a chain: the last kernel's, and what the one before it computes and sends to nobody."""
     kept = [place for place in chain[-2:-1] if batch.cuts[place].last]
     return [batch.parts[place][-1] for place in (*kept, *chain[-1:])]
+
+
+def chain_before(kernels: Sequence[Kernel], place: int) -> list[int]:
+    """Places of the kernels that come before one, the nearest last: a branch begins after the norm of its input."""
+    if kernels[place].branch:
+        return [other for other in range(place) if kernels[other].branch or kernels[other].name == "norm_mlp"]
+    return [other for other in range(place) if not kernels[other].branch]
+
+
+def branches_before(kernels: Sequence[Kernel], place: int) -> list[int]:
+    """Places of the branch that a kernel joins, the last one last; none where it joins none."""
+    return [other for other in range(place) if kernels[place].joins and kernels[other].branch]
 
 
 def _ends(batch: _Batch) -> tuple[int, ...]:

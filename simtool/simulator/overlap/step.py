@@ -23,7 +23,7 @@ from simtool.simulator.step_costs import StageHardware, stage_shards
 class OverlappedStep:
     """All layers of all stages of a step; embedding, head and host are left out, nothing of them overlaps."""
 
-    overlap: Overlap
+    overlap: Overlap | None  # None: a schedule of its own
     layers: tuple[LayerTime, ...]
 
     @property
@@ -68,20 +68,29 @@ def overlapped_step(
 
     Raises InputError for a batch that the scheduler would not form, and for a CPU, which runs one kernel at a time.
     """
-    check_batch(arch, pool, batch)
-    padded = float(padded_tokens(batch.tokens, capture_sizes(pool.scheduler))[-1])
     least = overlap.least_tokens(prompts=bool(batch.chunks))
     used = overlap.fallback if batch.tokens < least else overlap
+    prices = step_prices(arch, pool, hardware, batch, kv_nodes=used.kv_nodes)
+    times = [layer_time(price, used, price.hardware, price.kind) for price in prices]
+    return OverlappedStep(overlap=used, layers=tuple(times))
+
+
+def step_prices(
+    arch: ModelArchitecture, pool: Pool, hardware: Mapping[str, StageHardware], batch: StepText, *, kv_nodes: int = 0
+) -> list[LayerPrices]:
+    """Prices of each kind of layer of each stage; arguments and errors as those of `overlapped_step`.
+
+    kv_nodes: see `Overlap.kv_nodes`.
+    """
+    check_batch(arch, pool, batch)
+    padded = float(padded_tokens(batch.tokens, capture_sizes(pool.scheduler))[-1])
     stages = stage_hardware(pool, hardware)
     for found in stages:
         if found.device.kind == "cpu":
             raise InputError(found.device.name, "runs one kernel at a time: nothing of a step overlaps", "ask for GPUs")
-    times: list[LayerTime] = []
     shards = stage_shards(arch, pool.parallel, stages, kv_dtype=pool.kv.dtype)
-    for shard, found in zip(shards, stages, strict=True):
-        for kind in layer_kinds(shard):
-            price = LayerPrices(
-                shard=shard, hardware=found, kind=kind, batch=batch, tokens=padded, kv_nodes=used.kv_nodes
-            )
-            times.append(layer_time(price, used, found, kind))
-    return OverlappedStep(overlap=used, layers=tuple(times))
+    return [
+        LayerPrices(shard=shard, hardware=found, kind=kind, batch=batch, tokens=padded, kv_nodes=kv_nodes)
+        for shard, found in zip(shards, stages, strict=True)
+        for kind in layer_kinds(shard)
+    ]
