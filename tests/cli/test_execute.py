@@ -114,7 +114,7 @@ def test_json_and_notes(asked, capsys):
 
 
 def test_what_does_not_happen_is_told_and_kept(asked, tmp_path, capsys):
-    words = ["--dtype", "bf16", "--offload-experts", "2", "--overlap", "--run-seed", "5"]
+    words = ["--dtype", "bf16", "--offload-experts", "2", "--overlap", "shared-experts", "--run-seed", "5"]
     execution = execute(asked, tmp_path / "run", *words)
     told = capsys.readouterr().err
     for note in (
