@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from simtool.calibration.executor.grouped_attention import GroupedAttention
 from simtool.calibration.executor.inputs import Layout
 from simtool.calibration.executor.latent_attention import LatentMixer
 from simtool.calibration.executor.mixture import Mixture
+from simtool.calibration.executor.nano_batches import Turns
 from simtool.calibration.executor.options import ExecutorOptions, compute_dtype
 from simtool.calibration.executor.ranks import Ranks
 from simtool.calibration.executor.site import LayerSite
@@ -34,6 +35,18 @@ class Hidden:
 
     states: torch.Tensor
     residual: torch.Tensor | None
+
+    def split(self, rows: list[int]) -> list[Hidden]:
+        """Parts of so many rows each."""
+        states = torch.split(self.states, rows)
+        residuals = [None] * len(rows) if self.residual is None else torch.split(self.residual, rows)
+        return [Hidden(states=one, residual=other) for one, other in zip(states, residuals, strict=True)]
+
+
+def joined(parts: list[Hidden]) -> Hidden:
+    """Parts behind each other; each has passed a layer."""
+    residuals = [part.residual for part in parts if part.residual is not None]
+    return Hidden(states=torch.cat([part.states for part in parts]), residual=torch.cat(residuals))
 
 
 class DecoderLayer:
@@ -88,15 +101,32 @@ class Decoder:
         )
         self._embedding, self._head = vocabulary(arch, weights, ranks)
         self._norm = weights.norm(-1, "final_norm", arch.hidden_size) if ranks.last else None
+        self._turns = Turns(len(options.overlap.nano_batches), options.device)
 
     def run(self, step: Step, hidden: Hidden | None) -> Hidden:
         """Through the stage; hidden: from the stage before (None at the first)."""
-        if hidden is None:
-            assert self._embedding is not None
-            hidden = Hidden(states=self._embedding(step.inputs.ids, step.timer), residual=None)
+        hidden = self._entered(step, hidden)
         for layer in self.layers:
             hidden = layer(hidden, step)
         return hidden
+
+    def run_parts(self, step: Step, hidden: Hidden | None) -> Hidden:
+        """As `run`, of a step in nano-batches: in turns, layer by layer."""
+        parts = step.inputs.parts
+        several = self._entered(step, hidden).split([part.tokens for part in parts])
+        self._turns.begin()
+        for layer in self.layers:
+            for place, part in enumerate(parts):
+                with self._turns.turn(place):
+                    several[place] = layer(several[place], replace(step, inputs=part))
+        self._turns.end([tensor for one in several for tensor in (one.states, one.residual) if tensor is not None])
+        return joined(several)
+
+    def _entered(self, step: Step, hidden: Hidden | None) -> Hidden:
+        if hidden is not None:
+            return hidden
+        assert self._embedding is not None
+        return Hidden(states=self._embedding(step.inputs.ids, step.timer), residual=None)
 
     def logits(self, hidden: Hidden, step: Step) -> torch.Tensor:
         """Of the rows that are sampled, [samples, vocabulary]."""

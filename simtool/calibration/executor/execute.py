@@ -152,7 +152,7 @@ def executor_options(pool: Pool, num_blocks: int, request: ExecuteRequest, devic
         dtype=request.dtype,
         capture_sizes=tuple(capture_sizes(pool.scheduler)) if device == "cuda" and not request.record_routing else (),
         offload_cache_experts=request.offload_experts,
-        overlap=pool.overlap.branch_stream,
+        overlap=pool.overlap,
         record_routing=request.record_routing,
     )
 

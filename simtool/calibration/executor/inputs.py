@@ -43,7 +43,8 @@ class StepInputs:
     """ids, slots int64[tokens]: token ids and cache places; cos, sin [tokens, 1, rotary / 2].
 
     The first `decodes` rows are decodes: tables int64[decodes, pages] and mask [decodes, 1, 1, pages x block_size].
-    sampled int64[samples]: rows whose logits are sampled. widest: most tokens of any data-parallel rank.
+    sampled int64[samples]: rows whose logits are sampled. widest: most tokens of any data-parallel rank. parts: the
+    nano-batches of a step that is cut, whose rows follow each other in it; layers read theirs alone.
     """
 
     ids: torch.Tensor
@@ -56,6 +57,7 @@ class StepInputs:
     chunks: tuple[Chunk, ...]
     sampled: torch.Tensor
     widest: int
+    parts: tuple[StepInputs, ...] = ()
 
     @property
     def tokens(self) -> int:

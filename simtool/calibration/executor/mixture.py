@@ -38,7 +38,7 @@ class Mixture:
             )
         self._gate = weights.matrix(layer, "shared_expert_gate", 1, site.hidden) if mlp.shared_expert_gate else None
         self.experts: ExpertStore = _store(mlp, site)
-        side = site.options.overlap and weights.device == "cuda"
+        side = site.options.overlap.branch_stream and weights.device == "cuda"
         self._side = torch.cuda.Stream() if side else None  # type: ignore[no-untyped-call]
 
     def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
+from simtool.plan import Overlap
 
 FLOATS = ("fp32", "fp16", "bf16")
 
@@ -17,9 +18,10 @@ class ExecutorOptions:
 
     dtype: of activations, cache and unquantised weights ("auto": the model's activation dtype). capture_sizes: decode
     batches that CUDA graphs are captured for, padded up to (empty: none). offload_cache_experts: experts a layer that
-    stay on the device, all being in host memory (0: all are on the device). overlap: shared experts run beside the
-    routed ones on a stream of their own (on a CPU one after the other). timed: seconds by operator family (not where
-    a CUDA graph runs). record_routing: each step tells which experts its tokens chose (not from a CUDA graph).
+    stay on the device, all being in host memory (0: all are on the device). overlap: shared experts beside the routed
+    ones (branch_stream) and nano-batches, a stream each (on a CPU one after the other). timed: seconds by operator
+    family (not where a CUDA graph runs). record_routing: each step tells which experts its tokens chose (not from a
+    CUDA graph).
     """
 
     num_blocks: int
@@ -29,7 +31,7 @@ class ExecutorOptions:
     dtype: str = "auto"
     capture_sizes: tuple[int, ...] = ()
     offload_cache_experts: int = 0
-    overlap: bool = False
+    overlap: Overlap = field(default_factory=Overlap)
     timed: bool = True
     record_routing: bool = False
 
@@ -44,6 +46,9 @@ class ExecutorOptions:
             raise InputError(self.device, "no such device", "cpu or cuda")
         if self.capture_sizes and self.device != "cuda":
             raise InputError(self.device, "has no CUDA graphs", "capture_sizes is for cuda")
+        if len(self.overlap.nano_batches) > 1 and (self.offload_cache_experts or self.record_routing):
+            what = "offloaded experts serve" if self.offload_cache_experts else "routing is recorded of"
+            raise InputError("nano_batches", f"{what} one batch at a time", "--overlap none or shared-experts")
         if self.capture_sizes and self.record_routing:
             raise InputError("record_routing", "a CUDA graph does not tell its routing", "no capture_sizes")
 

@@ -12,8 +12,7 @@ from simtool.errors import InputError
 from simtool.hardware.measured_device import slug
 from simtool.hardware.own_cluster import own_cluster
 from simtool.models.architecture import DenseMlp, ModelArchitecture, MoeMlp
-from simtool.overlaps import STOCK
-from simtool.plan import Plan
+from simtool.plan import Overlap, Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +20,7 @@ class RunSettings:
     """device: "cpu" or "cuda". activation_dtype: of activations and float weights. weight_dtypes, kv_dtype: as stored.
 
     offload_experts: experts a layer kept on the device (0: all). overlap: shared experts on a stream of their own.
+    nano_batches: parts of a step that run in turns (1: steps are whole).
     seed: of weights and prompts.
     """
 
@@ -30,6 +30,7 @@ class RunSettings:
     kv_dtype: str
     offload_experts: int
     overlap: bool
+    nano_batches: int
     seed: int
 
 
@@ -43,6 +44,7 @@ def settings_of(job: Job, request: ExecuteRequest, device: str) -> RunSettings:
         offload_experts=request.offload_experts if _mixtures(job.architecture) else 0,
         overlap=any(pool.overlap.branch_stream for pool in job.plan.pools)
         and not _overlap_lacks(job.architecture, device),
+        nano_batches=max(1, *(len(pool.overlap.nano_batches) for pool in job.plan.pools)),
         seed=request.seed,
     )
 
@@ -63,8 +65,14 @@ def _request_notes(job: Job, request: ExecuteRequest, device: str) -> Iterator[s
     overlaps = [pool.overlap for pool in job.plan.pools]
     if any(overlap.branch_stream for overlap in overlaps) and (lack := _overlap_lacks(job.architecture, device)):
         yield f"no overlap: {lack}"
-    if any(overlap not in _RUN for overlap in overlaps):
-        yield "no overlap but of shared experts: the executor runs one kernel after the other"
+    if any(len(overlap.nano_batches) > 1 for overlap in overlaps):
+        yield (
+            "nano-batches one after the other: a CPU has one stream"
+            if device == "cpu"
+            else "nano-batches on a stream each; not in CUDA graphs of decodes, which run whole"
+        )
+    if any(_more(overlap) for overlap in overlaps):
+        yield "no overlap but of shared experts and nano-batches: other kernels run one after the other"
 
 
 def _device_notes(plan: Plan, here: str) -> Iterator[str]:
@@ -75,7 +83,6 @@ def _device_notes(plan: Plan, here: str) -> Iterator[str]:
             yield f"ran on {here}, and the plan is for {name if own == name else f'{name} ({own})'}: " + _OTHER
 
 
-_RUN = (STOCK["none"], STOCK["shared-experts"])
 _OTHER = "what is measured is not what the plan predicts"
 
 
@@ -86,6 +93,11 @@ def _own_name(plan: Plan, name: str) -> str:
     except InputError:  # an emitted plan has left its profiles behind
         return name
     return next((slug(device.architecture) for device in types if device.name == name and not device.catalogued), name)
+
+
+def _more(overlap: Overlap) -> bool:
+    """Whether the overlap asks for more than the executor has."""
+    return bool(overlap.fusions or overlap.attention_stream or overlap.kv_transfer)
 
 
 def _mixtures(arch: ModelArchitecture) -> list[MoeMlp]:

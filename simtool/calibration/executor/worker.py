@@ -9,9 +9,10 @@ import torch
 from simtool.calibration.executor.batch import StepBatch
 from simtool.calibration.executor.decoder import Decoder, Hidden
 from simtool.calibration.executor.host_memory import check_host_memory
-from simtool.calibration.executor.inputs import StepInputs, make_inputs
+from simtool.calibration.executor.inputs import StepInputs
 from simtool.calibration.executor.memory_error import memory_told
 from simtool.calibration.executor.mixture import Mixture
+from simtool.calibration.executor.nano_batches import cut, joined_inputs
 from simtool.calibration.executor.offloaded_experts import OffloadedExperts
 from simtool.calibration.executor.options import ExecutorOptions
 from simtool.calibration.executor.ranks import Ranks
@@ -37,20 +38,21 @@ class RankWorker:
             keep_freed_memory()
         self.ranks = ranks
         self.timer = timer
+        self._overlap = options.overlap
         self._routes: list[torch.Tensor] | None = [] if options.record_routing else None
         with torch.inference_mode(), memory_told("weights and KV cache"):
             self.decoder = Decoder(arch, ranks, options)
 
     def inputs(self, batches: Sequence[StepBatch]) -> StepInputs:
         """Of this rank's batch; the others' say how many rows the experts see."""
-        widest = max(batch.tokens for batch in batches)
         with torch.inference_mode():
-            return make_inputs(batches[self.ranks.place.dp_rank], self.decoder.layout, widest)
+            return joined_inputs(cut(batches, self._overlap), self.ranks.place.dp_rank, self.decoder.layout)
 
     def run(self, inputs: StepInputs, hidden: Hidden | None) -> Hidden:
         """Through this rank's layers."""
         with torch.inference_mode(), memory_told("a step's activations"):
-            return self.decoder.run(Step(inputs=inputs, timer=self.timer, routes=self._routes), hidden)
+            step = Step(inputs=inputs, timer=self.timer, routes=self._routes)
+            return self.decoder.run_parts(step, hidden) if inputs.parts else self.decoder.run(step, hidden)
 
     def sample(self, inputs: StepInputs, hidden: Hidden) -> torch.Tensor:
         """The likeliest next token of each slot that samples, int64[samples]."""

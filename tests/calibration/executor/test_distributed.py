@@ -20,6 +20,7 @@ from simtool.calibration.executor.starting import start_runner  # noqa: E402
 from simtool.calibration.executor.world import RankFailedError, environment_world, launch  # noqa: E402
 from simtool.errors import InfeasibleError, InputError, SimtoolError  # noqa: E402
 from simtool.models.architecture import ModelArchitecture  # noqa: E402
+from simtool.overlaps import STOCK  # noqa: E402
 from simtool.plan import Parallel  # noqa: E402
 from tests.calibration.executor.models import DENSE, GQA, MODELS, MOE, model  # noqa: E402
 from tests.calibration.executor.serving import BLOCK, next_batch, prompts, requests, serve  # noqa: E402
@@ -28,6 +29,7 @@ from tests.calibration.executor.worlds import die_at_once, fail_in_session, lack
 BLOCKS, COUNT = 64, 4
 OPTIONS = ExecutorOptions(num_blocks=BLOCKS, block_size=BLOCK)
 UNEVEN = model(GQA, [DENSE, DENSE, MOE])
+CUT = replace(OPTIONS, overlap=STOCK["two-batch"])
 PAIRS: tuple[tuple[ModelArchitecture, Parallel, ExecutorOptions], ...] = tuple(
     (arch, parallel, OPTIONS)
     for arch, parallel in (
@@ -42,6 +44,10 @@ PAIRS: tuple[tuple[ModelArchitecture, Parallel, ExecutorOptions], ...] = tuple(
         (UNEVEN, Parallel(pp=2, layers_per_stage=(1, 2))),
         (MODELS["tied"], Parallel(pp=2)),
     )
+) + (
+    (MODELS["gqa"], Parallel(tp=2), CUT),
+    (MODELS["moe"], Parallel(dp=2, ep=2), CUT),
+    (UNEVEN, Parallel(pp=2, layers_per_stage=(1, 2)), CUT),
 )
 QUADS = tuple(
     (MODELS["moe"], parallel, OPTIONS)
@@ -51,7 +57,7 @@ QUADS = tuple(
         Parallel(tp=2, dp=2),
         Parallel(tp=2, pp=2, ep=2),
     )
-)
+) + ((MODELS["moe"], Parallel(tp=2, dp=2, ep=4), CUT),)
 
 
 def loads(parallel):

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the executor runs on torch")
 
+from simtool.calibration.executor.batch import Slot, StepBatch  # noqa: E402
 from simtool.calibration.executor.memory_error import memory_told  # noqa: E402
+from simtool.calibration.executor.nano_batches import cut  # noqa: E402
 from simtool.calibration.executor.offloaded_experts import OffloadedExperts  # noqa: E402
 from simtool.calibration.executor.options import ExecutorOptions  # noqa: E402
 from simtool.calibration.executor.ranks import place_of, rank_of  # noqa: E402
@@ -17,12 +20,17 @@ from simtool.errors import InfeasibleError, InputError  # noqa: E402
 from simtool.models.architecture import RecurrentMixer, SparseIndexer  # noqa: E402
 from simtool.models.config import load_architecture  # noqa: E402
 from simtool.models.reduced import reduced  # noqa: E402
-from simtool.plan import Parallel  # noqa: E402
+from simtool.overlaps import STOCK  # noqa: E402
+from simtool.plan import Overlap, Parallel  # noqa: E402
 from tests.calibration.executor.models import DENSE, GQA, MLA, MODELS, MOE, model  # noqa: E402
 from tests.calibration.executor.serving import BLOCK, prompts, requests, serve  # noqa: E402
 
 BLOCKS, COUNT = 64, 6
 OPTIONS = ExecutorOptions(num_blocks=BLOCKS, block_size=BLOCK)
+
+
+def slot(request, new):
+    return Slot(request=request, tokens=np.arange(new), context=0, blocks=np.arange(1), samples=True)
 
 
 def outputs_of(runner):
@@ -61,9 +69,28 @@ def test_offloaded_experts_compute_the_same_and_count_their_hits(kept, monkeypat
 
 
 def test_overlap_changes_nothing():
-    for name in ("moe", "mla"):
+    uneven = replace(STOCK["nano"], nano_batches=(0.2, 0.5, 0.3))
+    for name in ("moe", "mla", "gqa"):
         plain = outputs_of(TorchRunner(MODELS[name], OPTIONS))[0]
-        assert outputs_of(TorchRunner(MODELS[name], replace(OPTIONS, overlap=True)))[0] == plain
+        for overlap in (STOCK["shared-experts"], STOCK["two-batch"], uneven):
+            assert outputs_of(TorchRunner(MODELS[name], replace(OPTIONS, overlap=overlap)))[0] == plain
+
+
+def test_a_cut_step_has_each_slot_once_in_order():
+    batches = [
+        StepBatch(decodes=tuple(slot(n, 1) for n in range(5)), prefills=tuple(slot(n, 7) for n in range(9, 12))),
+        StepBatch(prefills=(slot(20, 3),)),
+    ]
+    parts = cut(batches, Overlap(nano_batches=(0.25, 0.75)))
+    for rank, batch in enumerate(batches):
+        assert tuple(one for part in parts for one in part[rank].decodes) == batch.decodes
+        assert tuple(one for part in parts for one in part[rank].prefills) == batch.prefills
+    assert [part[0].tokens for part in parts] == [8, 18]
+    assert cut(batches, Overlap(nano_batches=(0.5, 0.5), min_prefill_tokens=27)) == [batches]
+    assert cut(batches, Overlap()) == [batches]
+    for changes in ({"offload_cache_experts": 2}, {"record_routing": True}):
+        with pytest.raises(InputError, match="one batch at a time"):
+            replace(OPTIONS, overlap=STOCK["two-batch"], **changes)
 
 
 def refusal(arch, options=OPTIONS, parallel=None):

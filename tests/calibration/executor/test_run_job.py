@@ -145,6 +145,7 @@ def test_what_ran_is_kept_and_files_without_it_are_read(tmp_path):
         kv_dtype="fp32",
         offload_experts=2,
         overlap=True,
+        nano_batches=1,
         seed=7,
     )
     for settings in (None, ran):
