@@ -30,34 +30,29 @@ BLOCKS, COUNT = 64, 4
 OPTIONS = ExecutorOptions(num_blocks=BLOCKS, block_size=BLOCK)
 UNEVEN = model(GQA, [DENSE, DENSE, MOE])
 CUT = replace(OPTIONS, overlap=STOCK["two-batch"])
-PAIRS: tuple[tuple[ModelArchitecture, Parallel, ExecutorOptions], ...] = tuple(
-    (arch, parallel, OPTIONS)
-    for arch, parallel in (
-        (MODELS["gqa"], Parallel(tp=2)),
-        (MODELS["tied"], Parallel(tp=2)),  # one KV head, on both ranks
-        (MODELS["mla"], Parallel(tp=2)),
-        (MODELS["grouped_moe"], Parallel(tp=2, ep=2)),
-        (MODELS["moe"], Parallel(dp=2, ep=2)),
-        (MODELS["moe"], Parallel(dp=2)),  # experts cut inside
-        (MODELS["gqa"], Parallel(dp=2)),
-        (MODELS["mla"], Parallel(pp=2)),
-        (UNEVEN, Parallel(pp=2, layers_per_stage=(1, 2))),
-        (MODELS["tied"], Parallel(pp=2)),
-    )
-) + (
-    (MODELS["gqa"], Parallel(tp=2), CUT),
-    (MODELS["moe"], Parallel(dp=2, ep=2), CUT),
-    (UNEVEN, Parallel(pp=2, layers_per_stage=(1, 2)), CUT),
+PLAIN = (
+    (MODELS["gqa"], Parallel(tp=2)),
+    (MODELS["tied"], Parallel(tp=2)),  # one KV head, on both ranks
+    (MODELS["mla"], Parallel(tp=2)),
+    (MODELS["grouped_moe"], Parallel(tp=2, ep=2)),
+    (MODELS["moe"], Parallel(dp=2, ep=2)),
+    (MODELS["moe"], Parallel(dp=2)),  # experts cut inside
+    (MODELS["gqa"], Parallel(dp=2)),
+    (MODELS["mla"], Parallel(pp=2)),
+    (UNEVEN, Parallel(pp=2, layers_per_stage=(1, 2))),
+    (MODELS["tied"], Parallel(pp=2)),
 )
-QUADS = tuple(
-    (MODELS["moe"], parallel, OPTIONS)
-    for parallel in (
-        Parallel(tp=2, dp=2, ep=4),  # tokens cut over tp
-        Parallel(tp=2, dp=2, ep=2),
-        Parallel(tp=2, dp=2),
-        Parallel(tp=2, pp=2, ep=2),
-    )
-) + ((MODELS["moe"], Parallel(tp=2, dp=2, ep=4), CUT),)
+PAIRS: tuple[tuple[ModelArchitecture, Parallel, ExecutorOptions], ...] = (
+    *((arch, parallel, OPTIONS) for arch, parallel in PLAIN),
+    *((arch, parallel, CUT) for arch, parallel in (PLAIN[0], PLAIN[4], PLAIN[8])),
+)
+QUADS = (
+    (MODELS["moe"], Parallel(tp=2, dp=2, ep=4), OPTIONS),  # tokens cut over tp
+    (MODELS["moe"], Parallel(tp=2, dp=2, ep=2), OPTIONS),
+    (MODELS["moe"], Parallel(tp=2, dp=2), OPTIONS),
+    (MODELS["moe"], Parallel(tp=2, pp=2, ep=2), OPTIONS),
+    (MODELS["moe"], Parallel(tp=2, dp=2, ep=4), CUT),
+)
 
 
 def loads(parallel):
