@@ -29,7 +29,7 @@ def graph_of(done: Walk, needs, prices: Prices, *, together: bool, from_ssd: boo
     for visit in range(len(needs.starts) - 1):
         layer = visit % needs.layers
         own = [row for row in rows if done.transfers.visit[row] == visit]
-        ends = [draft_ends for draft_ends in (before,) if draft_ends is not None]
+        ends = [] if before is None else [before]
         dense = draft.add(("dense", visit), ends, stream="gpu", latency_s=float(prices.dense_s[0, layer]))
         early = [row for row in own if done.transfers.urgency[row] == 1 and starts_early(done, row, visit, prices)]
         for row in early:
@@ -52,9 +52,8 @@ def graph_of(done: Walk, needs, prices: Prices, *, together: bool, from_ssd: boo
         for row in own:
             if done.transfers.urgency[row] == 1 and row not in early:
                 transfer(draft, done, prices, row, [dense], moved, from_ssd)
-    return TaskGraph(
-        resources=(Resource(name="link", rate=1.0), Resource(name="ssd", rate=1.0)), tasks=tuple(draft.tasks)
-    )
+    links = tuple(Resource(name=name, rate=1.0) for name in ("link", "ssd"))
+    return TaskGraph(resources=links, tasks=tuple(draft.tasks))
 
 
 def starts_early(done, row, visit, prices):

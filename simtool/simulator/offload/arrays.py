@@ -11,23 +11,24 @@ I8 = NDArray[np.int64]
 F8 = NDArray[np.float64]
 
 NONE = -1
-# object_i columns. POOL, HOST: where it is or is coming to (NONE: not in HBM, not in host memory). PLACE, HOST_PLACE:
-# its place among the members. PHASE: of its transfer. URGENCY, BEFORE, AFTER: its queue. LAST: its last touch.
-# USES: visits that needed it. LOADED: when it was loaded last (both count touches). NEXT: the next visit that needs it.
-# WANTED: the visit that it is predicted for. FRESH: prefetched and not needed since. LOCK: the visit that needs it.
-# RANK: its place in the order in which that visit computes. LOG: the row of its transfer
+# object_i columns. POOL, HOST: where it is or is coming to (NONE: not in HBM, not in host memory), each with its
+# neighbours in the order of use. PHASE: of its transfer. URGENCY, BEFORE, AFTER: its queue. USES: visits that needed
+# it. LOADED: when it was loaded last, in touches. NEXT: the next visit that needs it. WANTED: the visit that it is
+# predicted for. FRESH: prefetched and not needed since. LOCK: the visit that needs it. RANK: its place in the order
+# in which that visit computes. LOG: the row of its transfer
 (
     LAYER,
     BYTES,
     POOL,
-    PLACE,
+    OLDER,
+    NEWER,
     HOST,
-    HOST_PLACE,
+    HOST_OLDER,
+    HOST_NEWER,
     PHASE,
     URGENCY,
     BEFORE,
     AFTER,
-    LAST,
     USES,
     LOADED,
     NEXT,
@@ -36,15 +37,15 @@ NONE = -1
     LOCK,
     RANK,
     LOG,
-) = range(19)
+) = range(20)
 # object_f columns. LEFT: seconds of the link that its present transfer still needs
 LOAD_S, READ_S, LEFT = range(3)
 # phases of a transfer
 IDLE, LOADING, READING = range(3)  # link LOADING - 1 or READING - 1
 # urgencies: a demand load goes before prefetches, and these before prefetches that were wrong
 DEMAND, AHEAD, DEMOTED = range(3)
-# pool_i columns
-FIRST, COUNT, CAPACITY, USED = range(4)
+# pool_i columns: ends of the order of use, bytes
+OLDEST, NEWEST, CAPACITY, USED = range(4)
 # link_f columns
 CLOCK, BUSY = range(2)
 # rules
@@ -74,9 +75,8 @@ LOG_OBJECT, LOG_VISIT, LOG_URGENCY, LOG_WAIT = range(4)
 class Arrays(NamedTuple):
     """n objects, l layers, p pools and behind them staging and host memory, v visits, s steps."""
 
-    object_i: I8  # [n, 19]
+    object_i: I8  # [n, 20]
     object_f: F8  # [n, 3]
-    members: I8  # objects of each pool, from its FIRST on
     pool_i: I8  # [p + 2, 4]
     layer_pool: I8  # [l]
     queue: I8  # [2 links, 3 urgencies, head and tail] as [6, 2]

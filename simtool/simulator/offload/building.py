@@ -44,11 +44,9 @@ def make_arrays(
     _check_room(store, policy, prices)
     known = guess if guess is not None and policy.prefetch != "none" else None
     following = next_visits(needs, n) if policy.evict == "farthest" else np.zeros(0, np.int64)
-    pools = len(store.pool_bytes)
     a = Arrays(
         object_i=_objects(store, needs),
         object_f=np.column_stack([prices.load_s, np.zeros(n) if prices.read_s is None else prices.read_s, np.zeros(n)]),
-        members=np.zeros((pools + 2) * n, np.int64),
         pool_i=_pools(store),
         layer_pool=store.pool.astype(np.int64),
         queue=np.full((6, 2), col.NONE, np.int64),
@@ -101,10 +99,10 @@ def _rules(policy: OffloadPolicy) -> I8:
 
 
 def _objects(store: OffloadStore, needs: Needs) -> I8:
-    """[n, 19], nothing anywhere and nothing known but when each is needed first."""
-    found = np.full((len(store.object_layer), 19), col.NONE, np.int64)
+    """[n, 20], nothing anywhere and nothing known but when each is needed first."""
+    found = np.full((len(store.object_layer), 20), col.NONE, np.int64)
     found[:, col.LAYER], found[:, col.BYTES] = store.object_layer, store.object_bytes
-    found[:, [col.PHASE, col.URGENCY, col.LAST, col.USES, col.LOADED, col.FRESH, col.LOG]] = 0
+    found[:, [col.PHASE, col.URGENCY, col.USES, col.LOADED, col.FRESH, col.LOG]] = 0
     found[:, col.NEXT] = len(needs.starts) - 1
     visit = np.repeat(np.arange(len(needs.starts) - 1), np.diff(needs.starts))
     np.minimum.at(found[:, col.NEXT], needs.objects, visit)
@@ -113,11 +111,10 @@ def _objects(store: OffloadStore, needs: Needs) -> I8:
 
 def _pools(store: OffloadStore) -> I8:
     """[pools + 2, 4]: the pools, staging, host memory."""
-    n = len(store.object_layer)
     host = int(store.object_bytes.sum()) if store.host_bytes is None else store.host_bytes
     room = np.concatenate([store.pool_bytes, [store.staging_bytes, host]])
-    found = np.zeros((len(room), 4), np.int64)
-    found[:, col.FIRST], found[:, col.CAPACITY] = np.arange(len(room)) * n, room
+    found = np.full((len(room), 4), col.NONE, np.int64)
+    found[:, col.CAPACITY], found[:, col.USED] = room, 0
     return found
 
 
@@ -130,19 +127,22 @@ def _place(a: Arrays, store: OffloadStore, resident: Bools | None, in_host: Bool
         if held is not None and np.shape(held) != (n,):
             raise InputError(name, f"must say of each of {n} objects whether it is there")
     for item in np.flatnonzero(in_host).tolist():
-        _settle(a, item, host, col.HOST, col.HOST_PLACE, "host memory")
+        _settle(a, item, host, col.HOST, "host memory")
     for item in np.flatnonzero(resident if resident is not None else np.zeros(n, np.bool_)).tolist():
         pool = int(store.pool[store.object_layer[item]])
-        _settle(a, item, pool, col.POOL, col.PLACE, f"pool {pool}")
+        _settle(a, item, pool, col.POOL, f"pool {pool}")
 
 
-def _settle(a: Arrays, item: int, pool: int, where: int, place: int, name: str) -> None:
-    count, used = a.pool_i[pool, [col.COUNT, col.USED]]
-    if used + a.object_i[item, col.BYTES] > a.pool_i[pool, col.CAPACITY]:
+def _settle(a: Arrays, item: int, pool: int, where: int, name: str) -> None:
+    if a.pool_i[pool, col.USED] + a.object_i[item, col.BYTES] > a.pool_i[pool, col.CAPACITY]:
         raise InputError(f"object {item}", f"is to be in {name} at the start, which is full")
-    a.object_i[item, [where, place]] = pool, count
-    a.members[a.pool_i[pool, col.FIRST] + count] = item
-    a.pool_i[pool, col.COUNT] += 1
+    newest = a.pool_i[pool, col.NEWEST]
+    a.object_i[item, where : where + 3] = pool, newest, col.NONE
+    if newest == col.NONE:
+        a.pool_i[pool, col.OLDEST] = item
+    else:
+        a.object_i[newest, where + 2] = item
+    a.pool_i[pool, col.NEWEST] = item
     a.pool_i[pool, col.USED] += a.object_i[item, col.BYTES]
 
 

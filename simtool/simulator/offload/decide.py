@@ -17,7 +17,6 @@ from simtool.simulator.offload.arrays import (
     HITS,
     HOST,
     IDLE,
-    LAST,
     LATE,
     LATES,
     LAYER,
@@ -36,7 +35,6 @@ from simtool.simulator.offload.arrays import (
     ON_HOST,
     ORDERED,
     PHASE,
-    PLACE,
     POOL,
     RANK,
     STAMP,
@@ -46,7 +44,7 @@ from simtool.simulator.offload.arrays import (
     WAIT,
     Arrays,
 )
-from simtool.simulator.offload.pools import drop, first_locked, fits, holds, put, take, victim
+from simtool.simulator.offload.pools import drop, first_locked, fits, holds, put, renew, take, victim
 
 
 @jit
@@ -76,7 +74,8 @@ def touch(a: Arrays, need: int) -> None:
     """The need's object is used."""
     item, counters = a.need_object[need], a.counters
     counters[STAMP] += 1
-    a.object_i[item, LAST] = counters[STAMP]
+    renew(a, item, POOL)
+    renew(a, item, HOST)
     a.object_i[item, USES] += 1
     a.object_i[item, FRESH] = 0
     if a.need_next.shape[0] > 0:
@@ -104,8 +103,8 @@ def settle(a: Arrays, item: int, visit: int) -> None:
         if other == NONE:
             return
         drop(a, other)
-    take(a, item, POOL, PLACE)
-    put(a, pool, item, POOL, PLACE)
+    take(a, item, POOL)
+    put(a, pool, item, POOL)
 
 
 @jit
@@ -120,7 +119,7 @@ def make_room(a: Arrays, pool: int, item: int, visit: int) -> int:
         if other == NONE:
             other = first_locked(a, pool, visit)
             wait = max(wait, a.object_i[other, RANK])
-            take(a, other, POOL, PLACE)
+            take(a, other, POOL)
         else:
             drop(a, other)
     return wait
@@ -146,7 +145,7 @@ def load_missing(a: Arrays, need: int, visit: int, layer: int) -> None:
     if a.rules[ADMIT] == 0 or not holds(a, pool, item):
         pool = staging(a)
     wait = make_room(a, pool, item, visit)
-    put(a, pool, item, POOL, PLACE)
+    put(a, pool, item, POOL)
     touch(a, need)
     a.object_i[item, LOADED] = a.counters[STAMP]
     line_up(a, need, MISSED, wait)
@@ -212,4 +211,4 @@ def release(a: Arrays) -> None:
     for rank in range(a.counters[ORDERED]):
         item = a.order_i[rank, OBJECT]
         if a.object_i[item, POOL] == staging(a):
-            take(a, item, POOL, PLACE)
+            take(a, item, POOL)

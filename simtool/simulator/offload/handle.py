@@ -53,7 +53,6 @@ if COMPILED:
         s = structref.new(ARRAYS_TYPE)
         s.object_i = arrays.object_i
         s.object_f = arrays.object_f
-        s.members = arrays.members
         s.pool_i = arrays.pool_i
         s.layer_pool = arrays.layer_pool
         s.queue = arrays.queue

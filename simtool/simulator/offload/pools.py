@@ -6,22 +6,21 @@ from simtool.simulator.jit import jit
 from simtool.simulator.offload.arrays import (
     BYTES,
     CAPACITY,
-    COUNT,
     EVICT,
     FARTHEST,
     FIFO,
-    FIRST,
     HOST,
-    HOST_PLACE,
+    HOST_NEWER,
     IDLE,
-    LAST,
     LFU,
     LOADED,
     LOCK,
+    NEWER,
+    NEWEST,
     NEXT,
     NONE,
+    OLDEST,
     PHASE,
-    PLACE,
     POOL,
     PREDICTED,
     RANDOM,
@@ -33,6 +32,8 @@ from simtool.simulator.offload.arrays import (
     Arrays,
 )
 from simtool.simulator.offload.link import leave
+
+LEAST = -(1 << 60)  # no object is worth less
 
 
 @jit
@@ -48,27 +49,44 @@ def holds(a: Arrays, pool: int, item: int) -> bool:
 
 
 @jit
-def put(a: Arrays, pool: int, item: int, where: int, place: int) -> None:
-    """Make the object a member. where, place: POOL and PLACE, or HOST and HOST_PLACE."""
-    pool_i = a.pool_i
-    a.object_i[item, where] = pool
-    a.object_i[item, place] = pool_i[pool, COUNT]
-    a.members[pool_i[pool, FIRST] + pool_i[pool, COUNT]] = item
-    pool_i[pool, COUNT] += 1
-    pool_i[pool, USED] += a.object_i[item, BYTES]
+def put(a: Arrays, pool: int, item: int, where: int) -> None:
+    """Make the object the newest member. where: POOL or HOST; its two links are the columns behind."""
+    pool_i, object_i = a.pool_i, a.object_i
+    newest = pool_i[pool, NEWEST]
+    object_i[item, where] = pool
+    object_i[item, where + 1], object_i[item, where + 2] = newest, NONE
+    if newest == NONE:
+        pool_i[pool, OLDEST] = item
+    else:
+        object_i[newest, where + 2] = item
+    pool_i[pool, NEWEST] = item
+    pool_i[pool, USED] += object_i[item, BYTES]
 
 
 @jit
-def take(a: Arrays, item: int, where: int, place: int) -> None:
-    """The object is no member any more; the last one takes its place."""
+def take(a: Arrays, item: int, where: int) -> None:
+    """The object is no member any more."""
     pool_i, object_i = a.pool_i, a.object_i
-    pool = object_i[item, where]
-    pool_i[pool, COUNT] -= 1
-    pool_i[pool, USED] -= object_i[item, BYTES]
-    moved = a.members[pool_i[pool, FIRST] + pool_i[pool, COUNT]]
-    a.members[pool_i[pool, FIRST] + object_i[item, place]] = moved
-    object_i[moved, place] = object_i[item, place]
+    pool, older, newer = object_i[item, where], object_i[item, where + 1], object_i[item, where + 2]
+    if older == NONE:
+        pool_i[pool, OLDEST] = newer
+    else:
+        object_i[older, where + 2] = newer
+    if newer == NONE:
+        pool_i[pool, NEWEST] = older
+    else:
+        object_i[newer, where + 1] = older
     object_i[item, where] = NONE
+    pool_i[pool, USED] -= object_i[item, BYTES]
+
+
+@jit
+def renew(a: Arrays, item: int, where: int) -> None:
+    """The object becomes the newest of its pool."""
+    pool = a.object_i[item, where]
+    if pool != NONE and a.pool_i[pool, NEWEST] != item:
+        take(a, item, where)
+        put(a, pool, item, where)
 
 
 @jit
@@ -77,9 +95,9 @@ def drop(a: Arrays, item: int) -> None:
     object_i = a.object_i
     if object_i[item, PHASE] != IDLE:
         if object_i[item, PHASE] == READING and object_i[item, HOST] != NONE:
-            take(a, item, HOST, HOST_PLACE)
+            take(a, item, HOST)
         leave(a, item)
-    take(a, item, POOL, PLACE)
+    take(a, item, POOL)
 
 
 @jit
@@ -91,7 +109,7 @@ def random_key(a: Arrays) -> int:
 
 @jit
 def worth(a: Arrays, item: int, visit: int) -> int:
-    """How much it is worth to keep the object: the least leaves, of equal ones the least recently touched."""
+    """How much it is worth to keep the object: who is worth least leaves, of equal ones the least recently used."""
     object_i, rule = a.object_i, a.rules[EVICT]
     if rule == LFU:
         return int(object_i[item, USES])
@@ -103,34 +121,32 @@ def worth(a: Arrays, item: int, visit: int) -> int:
         return -int(object_i[item, NEXT])
     if rule == PREDICTED and object_i[item, WANTED] >= visit:
         return visit - int(object_i[item, WANTED])
-    return -(1 << 40) if rule == PREDICTED else 0
+    return LEAST
 
 
 @jit
 def victim(a: Arrays, pool: int, visit: int, until: int) -> int:
     """Who leaves the pool: no object that this visit needs, and none predicted for the visits up to `until`."""
-    object_i, first = a.object_i, a.pool_i[pool, FIRST]
-    found, least = NONE, 0
-    for i in range(first, first + a.pool_i[pool, COUNT]):
-        item = a.members[i]
-        if object_i[item, LOCK] == visit or visit <= object_i[item, WANTED] <= until:
-            continue
-        key = worth(a, item, visit)
-        if found == NONE or key < least or (key == least and object_i[item, LAST] < object_i[found, LAST]):
-            found, least = item, key
-    return found
+    object_i = a.object_i
+    item, found, least = a.pool_i[pool, OLDEST], NONE, 0
+    while item != NONE:
+        if object_i[item, LOCK] != visit and not visit <= object_i[item, WANTED] <= until:
+            key = worth(a, item, visit)
+            if key == LEAST:
+                return int(item)
+            if found == NONE or key < least:
+                found, least = item, key
+        item = object_i[item, NEWER]
+    return int(found)
 
 
 @jit
 def first_locked(a: Arrays, pool: int, visit: int) -> int:
-    """The object that this visit needs, that it touched first, and that still has its place in the pool."""
-    object_i, first = a.object_i, a.pool_i[pool, FIRST]
-    found = NONE
-    for i in range(first, first + a.pool_i[pool, COUNT]):
-        item = a.members[i]
-        if object_i[item, LOCK] == visit and (found == NONE or object_i[item, LAST] < object_i[found, LAST]):
-            found = item
-    return found
+    """The object that this visit needs, that it used first, and that still has its place in the pool."""
+    item = a.pool_i[pool, OLDEST]
+    while a.object_i[item, LOCK] != visit:
+        item = a.object_i[item, NEWER]
+    return int(item)
 
 
 @jit
@@ -140,15 +156,16 @@ def host_room(a: Arrays, item: int, visit: int) -> bool:
     if not holds(a, host, item):
         return False
     while not fits(a, host, item):
-        first, found, least = a.pool_i[host, FIRST], NONE, 0
-        for i in range(first, first + a.pool_i[host, COUNT]):
-            other = a.members[i]
-            if object_i[other, PHASE] != IDLE:
-                continue
-            key = worth(a, other, visit)
-            if found == NONE or key < least or (key == least and object_i[other, LAST] < object_i[found, LAST]):
-                found, least = other, key
+        other, found, least = a.pool_i[host, OLDEST], NONE, 0
+        while other != NONE:
+            if object_i[other, PHASE] == IDLE:
+                key = worth(a, other, visit)
+                if found == NONE or key < least:
+                    found, least = other, key
+                if key == LEAST:
+                    break
+            other = object_i[other, HOST_NEWER]
         if found == NONE:
             return False
-        take(a, found, HOST, HOST_PLACE)
+        take(a, found, HOST)
     return True

@@ -9,9 +9,7 @@ from simtool.simulator.offload.arrays import (
     DEMOTED,
     FRESH,
     HOST,
-    HOST_PLACE,
     IDLE,
-    LAST,
     LAYER,
     LOADED,
     LOADS,
@@ -25,7 +23,6 @@ from simtool.simulator.offload.arrays import (
     MOST,
     NONE,
     PHASE,
-    PLACE,
     POOL,
     PREFETCH,
     PREFETCHES,
@@ -66,7 +63,7 @@ def dispatch(a: Arrays, item: int, visit: int, urgency: int, wait: int, now_s: f
     if from_ssd:
         count(a, step, layer, READS)
         if host_room(a, item, visit):
-            put(a, a.pool_i.shape[0] - 1, item, HOST, HOST_PLACE)
+            put(a, a.pool_i.shape[0] - 1, item, HOST)
     send(a, item, urgency, from_ssd)
 
 
@@ -82,9 +79,9 @@ def bring(a: Arrays, item: int, target: int, visit: int, now_s: float) -> bool:
         if other == NONE:
             return False
         drop(a, other)
-    put(a, pool, item, POOL, PLACE)
+    put(a, pool, item, POOL)
     a.counters[STAMP] += 1
-    object_i[item, LAST] = object_i[item, LOADED] = a.counters[STAMP]
+    object_i[item, LOADED] = a.counters[STAMP]
     object_i[item, FRESH] = 1
     layers = a.layer_pool.shape[0]
     count(a, visit // layers, visit % layers, PREFETCHES)
