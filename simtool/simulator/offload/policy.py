@@ -101,8 +101,8 @@ def predicted_path(window: int, *, most: int = 0) -> OffloadPolicy:
 
 
 def activation_matrix(window: int, *, most: int = 0) -> OffloadPolicy:
-    """MoE-Infinity (arXiv 2401.14361): prefetch and eviction by the experts that matched activation matrices name."""
-    return OffloadPolicy(name="activation-matrix", evict="predicted", prefetch="pool", window=window, most=most)
+    """MoE-Infinity (arXiv 2401.14361): the most activated stay, what a matched matrix names is prefetched."""
+    return OffloadPolicy(name="activation-matrix", evict="lfu", prefetch="pool", window=window, most=most)
 
 
 def static(miss: Miss = "cpu", *, order: Order = "all") -> OffloadPolicy:
