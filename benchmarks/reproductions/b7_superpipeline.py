@@ -72,9 +72,7 @@ def saved(tokens: int) -> tuple[int, float]:
 
 
 def main() -> None:
-    print(
-        f"a layer of {LAYER_BYTES / 1e6:.0f} MB moves in {move_s() * 1e3:.1f} ms; published: {PUBLISHED_SAVING:.0%} less"
-    )
+    print(f"a layer of {LAYER_BYTES / 1e6:.0f} MB moves in {move_s() * 1e3:.1f} ms; published {PUBLISHED_SAVING:.0%}")
     print(f"{'tokens':>7} {'executes':>9} {'resident':>9} {'saved':>6} {'none resident':>14}")
     for tokens in (1, 512, 1024, 2048, 4096, 6144, 8192):
         fewest, share = saved(tokens)

@@ -70,6 +70,8 @@ def test_stores(make, rule):
         ({"store": replace(STORE, host_bytes=100), "prices": replace(PRICES, read_s=None)}, "read_s"),
         ({"resident": np.ones(18, bool)}, "is full"),
         ({"resident": np.ones(3, bool)}, "each of 18"),
+        ({"in_host": np.ones(18, bool)}, "is limited"),
+        ({"store": replace(STORE, host_bytes=500), "in_host": np.ones(18, bool)}, "is full"),
     ],
 )
 def test_walks(change, rule):

@@ -11,6 +11,7 @@ I8 = NDArray[np.int64]
 F8 = NDArray[np.float64]
 
 NONE = -1
+UNBOUNDED = 1 << 60  # bytes of host memory that holds every object, in no order
 # object_i columns. POOL, HOST: where it is or is coming to (NONE: not in HBM, not in host memory), each with its
 # neighbours in the order of use. PHASE: of its transfer. URGENCY, BEFORE, AFTER: its queue. USES: visits that needed
 # it. LOADED: when it was loaded last, in touches. NEXT: the next visit that needs it. WANTED: the visit that it is

@@ -111,7 +111,7 @@ def _objects(store: OffloadStore, needs: Needs) -> I8:
 
 def _pools(store: OffloadStore) -> I8:
     """[pools + 2, 4]: the pools, staging, host memory."""
-    host = int(store.object_bytes.sum()) if store.host_bytes is None else store.host_bytes
+    host = col.UNBOUNDED if store.host_bytes is None else store.host_bytes
     room = np.concatenate([store.pool_bytes, [store.staging_bytes, host]])
     found = np.full((len(room), 4), col.NONE, np.int64)
     found[:, col.CAPACITY], found[:, col.USED] = room, 0
@@ -121,8 +121,12 @@ def _pools(store: OffloadStore) -> I8:
 def _place(a: Arrays, store: OffloadStore, resident: Bools | None, in_host: Bools | None) -> None:
     """Put what is there at the start into its rooms."""
     n, host = len(store.object_layer), len(a.pool_i) - 1
-    if in_host is None:
-        in_host = np.cumsum(store.object_bytes) <= a.pool_i[host, col.CAPACITY]
+    if store.host_bytes is None:
+        if in_host is not None:
+            raise InputError("in_host", "is for stores whose host memory is limited")
+        a.object_i[:, col.HOST], in_host = host, np.zeros(n, np.bool_)
+    elif in_host is None:
+        in_host = np.cumsum(store.object_bytes) <= store.host_bytes
     for name, held in (("resident", resident), ("in_host", in_host)):
         if held is not None and np.shape(held) != (n,):
             raise InputError(name, f"must say of each of {n} objects whether it is there")

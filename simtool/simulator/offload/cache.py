@@ -11,7 +11,7 @@ from simtool.simulator.offload import arrays as col
 from simtool.simulator.offload.arrays import Arrays
 from simtool.simulator.offload.building import Bools, make_arrays
 from simtool.simulator.offload.handle import handle
-from simtool.simulator.offload.loop import advance, decide_visit
+from simtool.simulator.offload.loop import advance_store, decide_visit
 from simtool.simulator.offload.needs import Needs, no_needs
 from simtool.simulator.offload.policy import OffloadPolicy
 from simtool.simulator.offload.prices import Prices
@@ -48,7 +48,7 @@ class ExpertCache:
         if dense_s is not None:
             a.dense_s[0] = dense_s
         began_s = self.now_s
-        self.now_s = float(advance(handle(a), 0, 1, began_s))
+        self.now_s = float(advance_store(handle(a), 0, 1, began_s))
         self._forget()
         return self.now_s - began_s
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from simtool.simulator.jit import jit
 from simtool.simulator.offload.arrays import (
     ADMIT,
+    CAPACITY,
     CAUSE,
     CPU,
     F8,
@@ -39,6 +40,7 @@ from simtool.simulator.offload.arrays import (
     RANK,
     STAMP,
     TOKENS,
+    UNBOUNDED,
     USEFUL,
     USES,
     WAIT,
@@ -75,7 +77,8 @@ def touch(a: Arrays, need: int) -> None:
     item, counters = a.need_object[need], a.counters
     counters[STAMP] += 1
     renew(a, item, POOL)
-    renew(a, item, HOST)
+    if a.pool_i[a.pool_i.shape[0] - 1, CAPACITY] < UNBOUNDED:
+        renew(a, item, HOST)
     a.object_i[item, USES] += 1
     a.object_i[item, FRESH] = 0
     if a.need_next.shape[0] > 0:

@@ -48,7 +48,7 @@ if COMPILED:
     ARRAYS_TYPE.name = "simtool.OffloadArrays"  # the default spells out every field in every symbol
 
     @jit_entry
-    def make_arrays_struct(arrays: Arrays) -> Any:
+    def make_offload_struct(arrays: Arrays) -> Any:
         """A struct that refers to the same arrays."""
         s = structref.new(ARRAYS_TYPE)
         s.object_i = arrays.object_i
@@ -82,4 +82,4 @@ if COMPILED:
 
 def handle(arrays: Arrays) -> Arrays:
     """What the walk's functions take as `a`: the struct when compiled, the named tuple itself when interpreted."""
-    return cast(Arrays, make_arrays_struct(arrays)) if COMPILED else arrays
+    return cast(Arrays, make_offload_struct(arrays)) if COMPILED else arrays

@@ -11,7 +11,7 @@ from simtool.simulator.offload.visit import run_visit
 
 
 @jit_entry
-def advance(a: Arrays, first: int, last: int, now_s: float) -> float:
+def advance_store(a: Arrays, first: int, last: int, now_s: float) -> float:
     """Run the steps from `first` up to `last` (not included) from `now_s` on: the time at their end."""
     layers = a.layer_pool.shape[0]
     for step in range(first, last):

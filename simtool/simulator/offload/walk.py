@@ -11,7 +11,7 @@ from simtool.simulator.offload import arrays as col
 from simtool.simulator.offload.arrays import F8, I8, Arrays
 from simtool.simulator.offload.building import Bools, make_arrays
 from simtool.simulator.offload.handle import handle
-from simtool.simulator.offload.loop import advance
+from simtool.simulator.offload.loop import advance_store
 from simtool.simulator.offload.needs import Needs
 from simtool.simulator.offload.policy import OffloadPolicy
 from simtool.simulator.offload.prices import Prices
@@ -100,7 +100,7 @@ def walk(
 ) -> Walk:
     """Walk all steps from time 0. Arguments and errors as `make_arrays`."""
     a = make_arrays(store, policy, needs, prices, guess=guess, resident=resident, in_host=in_host, records=records)
-    advance(handle(a), 0, needs.steps, 0.0)
+    advance_store(handle(a), 0, needs.steps, 0.0)
     return read(a)
 
 
