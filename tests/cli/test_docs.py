@@ -61,6 +61,7 @@ VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
         "docs/collectives.md",
         "docs/experts.md",
         "docs/routing.md",
+        "docs/offload.md",
         "examples/README.md",
     ],
 )
@@ -89,6 +90,7 @@ def test_every_flag_in_the_documents_exists(name):
         "docs/collectives.md",
         "docs/experts.md",
         "docs/routing.md",
+        "docs/offload.md",
         "CONTRIBUTING.md",
     ],
 )
