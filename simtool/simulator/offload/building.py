@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from simtool.errors import InputError
 from simtool.simulator.offload import arrays as col
 from simtool.simulator.offload.arrays import F8, I8, Arrays
-from simtool.simulator.offload.needs import Needs, next_visits
+from simtool.simulator.offload.needs import Needs, next_visits, no_needs
 from simtool.simulator.offload.policy import EVICTS, MISSES, PREFETCHES, OffloadPolicy
 from simtool.simulator.offload.prices import Prices
 from simtool.simulator.offload.store import OffloadStore
@@ -32,7 +34,56 @@ def make_arrays(
 
     Raises InputError where the parts do not fit each other.
     """
+    _check(store, policy, needs, prices, guess)
     n, layers, steps = len(store.object_layer), store.layers, needs.steps
+    known = guess if guess is not None and policy.prefetch != "none" else no_needs(layers, steps)
+    a = Arrays(
+        object_i=_objects(store, needs),
+        object_f=_seconds(prices, n),
+        pool_i=_pools(store),
+        layer_pool=store.pool.astype(np.int64),
+        rules=_rules(policy),
+        counters=np.array([0, policy.seed, 0, 0, 0], np.int64),
+        order_i=np.zeros((int(np.diff(store.starts).max()), 4), np.int64),
+        need_start=needs.starts.astype(np.int64),
+        need_object=needs.objects.astype(np.int64),
+        need_tokens=needs.tokens.astype(np.int64),
+        need_next=next_visits(needs, n) if policy.evict == "farthest" else np.zeros(0, np.int64),
+        guess_start=known.starts.astype(np.int64),
+        guess_object=known.objects.astype(np.int64),
+        **_priced(prices),
+        **_blank(layers, steps, records),
+    )
+    _place(a, store, resident, in_host)
+    return a
+
+
+def _priced(prices: Prices) -> dict[str, Any]:
+    """The walk's own copies, which a caller may change from step to step."""
+    return {
+        "dense_s": _table(prices.dense_s),
+        "expert_s": _table(prices.expert_s),
+        "cpu_s": _table(prices.expert_s if prices.cpu_s is None else prices.cpu_s),
+        "step_s": np.atleast_1d(np.asarray(prices.step_s, np.float64)).copy(),
+        "sync_s": np.array([prices.cpu_sync_s]),
+    }
+
+
+def _blank(layers: int, steps: int, records: int) -> dict[str, Any]:
+    """Empty queues, and what the walk writes."""
+    return {
+        "queue": np.full((6, 2), col.NONE, np.int64),
+        "link_f": np.zeros((2, 2)),
+        "layer_count": np.zeros((layers, 9), np.int64),
+        "step_count": np.zeros((steps, 9), np.int64),
+        "layer_s": np.zeros((layers, 7)),
+        "step_out": np.zeros((steps, 7)),
+        "log_i": np.zeros((records, 4), np.int64),
+        "log_f": np.full((records, 2), np.nan),
+    }
+
+
+def _check(store: OffloadStore, policy: OffloadPolicy, needs: Needs, prices: Prices, guess: Needs | None) -> None:
     _check_needs(store, needs, "needs")
     if policy.prefetch != "none":
         if guess is None:
@@ -40,40 +91,13 @@ def make_arrays(
         _check_needs(store, guess, "guess")
         if len(guess.starts) != len(needs.starts):
             raise InputError("guess", "must have the visits of the needs")
-    _check_prices(store, prices, steps)
+    _check_prices(store, prices, needs.steps)
     _check_room(store, policy, prices)
-    known = guess if guess is not None and policy.prefetch != "none" else None
-    following = next_visits(needs, n) if policy.evict == "farthest" else np.zeros(0, np.int64)
-    a = Arrays(
-        object_i=_objects(store, needs),
-        object_f=np.column_stack([prices.load_s, np.zeros(n) if prices.read_s is None else prices.read_s, np.zeros(n)]),
-        pool_i=_pools(store),
-        layer_pool=store.pool.astype(np.int64),
-        queue=np.full((6, 2), col.NONE, np.int64),
-        link_f=np.zeros((2, 2)),
-        rules=_rules(policy),
-        counters=np.array([0, policy.seed, 0, 0, 0], np.int64),
-        order_i=np.zeros((int(np.diff(store.starts).max()), 4), np.int64),
-        need_start=needs.starts.astype(np.int64),
-        need_object=needs.objects.astype(np.int64),
-        need_tokens=needs.tokens.astype(np.int64),
-        need_next=following,
-        guess_start=np.zeros(len(needs.starts), np.int64) if known is None else known.starts.astype(np.int64),
-        guess_object=np.zeros(0, np.int64) if known is None else known.objects.astype(np.int64),
-        dense_s=_table(prices.dense_s),
-        expert_s=_table(prices.expert_s),
-        cpu_s=_table(prices.expert_s if prices.cpu_s is None else prices.cpu_s),
-        step_s=np.atleast_1d(np.asarray(prices.step_s, np.float64)).copy(),
-        sync_s=np.array([prices.cpu_sync_s]),
-        layer_count=np.zeros((layers, 9), np.int64),
-        step_count=np.zeros((steps, 9), np.int64),
-        layer_s=np.zeros((layers, 7)),
-        step_out=np.zeros((steps, 7)),
-        log_i=np.zeros((records, 4), np.int64),
-        log_f=np.full((records, 2), np.nan),
-    )
-    _place(a, store, resident, in_host)
-    return a
+
+
+def _seconds(prices: Prices, n: int) -> F8:
+    """[n, 3], nothing left to move."""
+    return np.column_stack([prices.load_s, np.zeros(n) if prices.read_s is None else prices.read_s, np.zeros(n)])
 
 
 def _table(values: F8) -> F8:
