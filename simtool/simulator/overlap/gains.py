@@ -42,10 +42,10 @@ def stage_gains(
     shards: Sequence[Shard], stages: Sequence[StageHardware], overlap: Overlap, costs: StepCosts
 ) -> tuple[OverlapGain, ...]:
     """The gain of each stage; costs: of the same stages without overlap. Stages that are alike are made once."""
-    known: dict[int, OverlapGain] = {}
+    known: dict[tuple[object, ...], OverlapGain] = {}
     gains = []
     for stage, (shard, hardware) in enumerate(zip(shards, stages, strict=True)):
-        alike = id(costs.stages[stage])
+        alike = (id(costs.stages[stage]), layer_kinds(shard))
         if alike not in known:
             known[alike] = _stage_gain(shard, hardware, overlap, costs, stage)
         gains.append(known[alike])
@@ -94,14 +94,16 @@ def _saved_at(at: int, kinds: Sequence[GridPrices], overlap: Overlap, base_s: fl
     """[3, U, V] saved shares of steps of tokens[at]. The first knot of an axis is a step without that attention."""
     lengths = [0, *(length for length in _KV_LENGTHS if length <= max(longest, _KV_LENGTHS[0]))]
     prompts = [None, *(chunks for chunks in _CHUNKS if chunks.context <= longest)]
-    decode_s = [_attention_s(kinds, at, length, None) for length in lengths]
-    prefill_s = [_attention_s(kinds, at, 0, chunks) for chunks in prompts]
+    prefill_s = np.array([_attention_s(kinds, at, 0, chunks) for chunks in prompts])
+    attention_s = np.array([[_attention_s(kinds, at, length, chunks) for chunks in prompts] for length in lengths])
+    decode_s = attention_s - prefill_s  # dearer beside prompts with some libraries
     shares = np.zeros((3, len(lengths), len(prompts)))
     for (i, length), (j, chunks) in product(enumerate(lengths), enumerate(prompts)):
         times = [layer_time(kind.at(at, length, chunks), overlap, kind.hardware, kind.kind) for kind in kinds]
-        shares[:, i, j] = _saved_s(times) / (base_s + decode_s[i] + prefill_s[j])
-    rows = _on_knots(shares, np.array(decode_s) / base_s, DECODE_SHARES)
-    return np.swapaxes(_on_knots(np.swapaxes(rows, 1, 2), np.array(prefill_s) / base_s, PREFILL_SHARES), 1, 2)
+        shares[:, i, j] = _saved_s(times) / (base_s + attention_s[i, j])
+    rows = _on_knots(shares, decode_s / base_s, DECODE_SHARES)
+    prefills = np.broadcast_to(prefill_s[:, None] / base_s, rows.shape[:0:-1])
+    return np.swapaxes(_on_knots(np.swapaxes(rows, 1, 2), prefills, PREFILL_SHARES), 1, 2)
 
 
 def _attention_s(kinds: Sequence[GridPrices], at: int, length: int, chunks: Chunks | None) -> float:
@@ -125,9 +127,11 @@ def _saved_s(times: Sequence[LayerTime]) -> Array:
 def _on_knots(shares: Array, ratios: Array, knots: Array) -> Array:
     """The second axis [3, P, Q] → [3, 1 + len(knots), Q]: steps without the attention (the first), then by its share.
 
-    ratios [P]: attention over the rest of the step. Nothing is saved where attention is all of a step.
+    ratios [P, Q]: attention over the rest of the step. Nothing is saved where attention is all of a step.
     """
-    at = np.append(np.maximum.accumulate(ratios[1:] / (1.0 + ratios[1:])), 1.0)
+    at = np.maximum.accumulate(ratios[1:] / (1.0 + ratios[1:]), axis=0)
+    at = np.concatenate([at, np.ones_like(at[:1])])
     padded = np.concatenate([shares[:, 1:], np.zeros_like(shares[:, :1])], axis=1)
-    spread = np.stack([[np.interp(knots, at, column) for column in end.T] for end in padded]).swapaxes(1, 2)
+    columns = [[np.interp(knots, x, y) for x, y in zip(at.T, end.T, strict=True)] for end in padded]
+    spread = np.stack(columns).swapaxes(1, 2)
     return np.concatenate([shares[:, :1], spread], axis=1)

@@ -55,6 +55,8 @@ class LayerPrices:
         """A share of the batch is that share of its requests, decodes and chunks alike."""
         one, batch = one_layer(self.shard, self.kind), self.batch
         kernels: list[Kernel] = []
+        if self.kind.mixer is None:
+            return kernels
         for chunk in batch.chunks:
             sizes = (share * chunk.requests, chunk.new_tokens, chunk.context_tokens)
             operators = prefill_operators(one, *(np.array([float(size)]) for size in sizes))
