@@ -1,4 +1,4 @@
-"""Overlap plans of real layers: what no overlap, two fixed chunks, list scheduling and the planner make of a layer.
+"""Overlap plans of real layers: what no overlap, fixed chunks, list scheduling and the planner make of a layer.
 
     python benchmarks/planning/overlap_plans.py [--seconds 30] [--only TEXT] [--batches 1 2 3] [--progress]
 
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--progress", action="store_true", help="the gap over time")
     options = parser.parse_args()
     print(
-        f"{'layer':52} {'k':>1} {'none':>8} {'fixed 2':>8} {'list':>8} {'planned':>8} {'bound':>8} {'gap':>6} {'s':>5}"
+        f"{'layer':52} {'k':>1} {'none':>8} {'fixed':>8} {'list':>8} {'planned':>8} {'bound':>8} {'gap':>6} {'s':>5}"
         f" {'simulated':>9}"
     )
     gaps: dict[int, list[float]] = {}
