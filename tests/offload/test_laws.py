@@ -77,8 +77,11 @@ def test_time_is_computing_and_waiting_for_causes(found):
 @quick
 @given(walks())
 def test_decisions_do_not_hang_on_the_clock(found):
-    """The same hits, misses and prefetches on a link that is a thousand times faster."""
-    if found[0].miss == "cheaper":
+    """The same hits, misses and prefetches on a link that is a thousand times faster.
+
+    But for "cheaper", which reads prices, and the CPU beside an SSD: what host memory holds is a matter of time.
+    """
+    if found[0].miss == "cheaper" or (found[0].miss == "cpu" and found[1].host_bytes is not None):
         return
     slow, fast = run(*found), run(*found, load_s=0.002, read_s=0.003)
     same = [0, 1, 3, 4, 5, 6, 7]  # all but late, which is a matter of time, and reads, since what is cancelled is

@@ -66,7 +66,7 @@ ISSUED = -2
 # causes, of an object in the order
 HIT, LATE, MISSED = range(3)
 # count_i columns, by layer and by step
-NEEDED, HITS, LATES, MISSES, ON_HOST, PREFETCHES, USEFUL, LOADS, READS = range(9)
+NEEDED, HITS, LATES, MISSES, ON_HOST, PREFETCHES, USEFUL, LOADS, READS, LIGHT = range(10)
 # seconds columns, by layer and by step. END: of the step (of layers: 0)
 WAIT_MISS, WAIT_LATE, WAIT_CPU, COMPUTE, LINK_BUSY, SSD_BUSY, END = range(7)
 # log_i columns: transfers to HBM in the order of their issue. log_f: issue, arrival (NaN: cancelled or not yet there)
@@ -89,6 +89,7 @@ class Arrays(NamedTuple):
     need_object: I8  # [needs]
     need_tokens: I8  # [needs]
     need_next: I8  # [needs], or [0] where no policy looks
+    need_light: I8  # [needs] object to use where the need's own is not there (NONE: it must be), or [0]
     guess_start: I8  # [v + 1]
     guess_object: I8  # [guesses]
     dense_s: F8  # [s or 1, l]
@@ -96,8 +97,8 @@ class Arrays(NamedTuple):
     cpu_s: F8  # [l or 1, t + 1]
     step_s: F8  # [s or 1]
     sync_s: F8  # [1]
-    layer_count: I8  # [l, 9]
-    step_count: I8  # [s, 9]
+    layer_count: I8  # [l, 10]
+    step_count: I8  # [s, 10]
     layer_s: F8  # [l, 7]
     step_out: F8  # [s, 7]
     log_i: I8  # [k, 4]; capacity 0 records nothing

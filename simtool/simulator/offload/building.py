@@ -49,6 +49,7 @@ def make_arrays(
         need_object=needs.objects.astype(np.int64),
         need_tokens=needs.tokens.astype(np.int64),
         need_next=next_visits(needs, n) if policy.evict == "farthest" else np.zeros(0, np.int64),
+        need_light=np.zeros(0, np.int64) if needs.light is None else needs.light.astype(np.int64),
         guess_start=known.starts.astype(np.int64),
         guess_object=known.objects.astype(np.int64),
         **_priced(prices),
@@ -74,8 +75,8 @@ def _blank(layers: int, steps: int, records: int) -> dict[str, Any]:
     return {
         "queue": np.full((6, 2), col.NONE, np.int64),
         "link_f": np.zeros((2, 2)),
-        "layer_count": np.zeros((layers, 9), np.int64),
-        "step_count": np.zeros((steps, 9), np.int64),
+        "layer_count": np.zeros((layers, 10), np.int64),
+        "step_count": np.zeros((steps, 10), np.int64),
         "layer_s": np.zeros((layers, 7)),
         "step_out": np.zeros((steps, 7)),
         "log_i": np.zeros((records, 4), np.int64),
@@ -185,8 +186,13 @@ def _check_needs(store: OffloadStore, needs: Needs, name: str) -> None:
     visit = np.repeat(np.arange(visits), np.diff(starts))
     if len(objects) and (objects.min() < 0 or objects.max() >= len(store.object_layer) or needs.tokens.min() < 1):
         raise InputError(name, "must name objects of the store, each with at least one token")
+    light = np.full(len(objects), -1) if needs.light is None else needs.light
+    if len(light) != len(objects) or light.min(initial=-1) < -1 or light.max(initial=-1) >= len(store.object_layer):
+        raise InputError(name, "must name a light copy of the store, or -1, for each object")
     if (store.object_layer[objects] != visit % store.layers).any():
         raise InputError(name, "must name objects of the visit's layer")
+    if ((light >= 0) & (store.object_layer[light] != visit % store.layers)).any():
+        raise InputError(name, "must have a light copy in the visit's layer")
     if ((np.diff(objects) <= 0) & (np.diff(visit) == 0)).any():  # in no order, where twice is harder to see
         order = np.lexsort((objects, visit))
         objects, visit = objects[order], visit[order]

@@ -89,6 +89,7 @@ class ExpertCache:
             need_start=needs.starts.astype(np.int64),
             need_object=needs.objects.astype(np.int64),
             need_tokens=needs.tokens.astype(np.int64),
+            need_light=np.zeros(0, np.int64) if needs.light is None else needs.light.astype(np.int64),
             guess_start=known.starts.astype(np.int64),
             guess_object=known.objects.astype(np.int64),
         )

@@ -21,6 +21,7 @@ from simtool.simulator.offload.arrays import (
     LATE,
     LATES,
     LAYER,
+    LIGHT,
     LOAD,
     LOAD_S,
     LOADED,
@@ -189,20 +190,31 @@ def miss(a: Arrays, need: int, visit: int, step: int, layer: int) -> None:
 
 
 @jit
+def lighten(a: Arrays, need: int, step: int, layer: int) -> None:
+    """Where a light copy will do and the object is not there, the need is of the copy."""
+    if a.need_light.shape[0] == 0 or a.need_light[need] == NONE:
+        return
+    if a.object_i[a.need_object[need], POOL] == NONE:
+        a.need_object[need] = a.need_light[need]
+        count(a, step, layer, LIGHT)
+
+
+@jit
 def decide(a: Arrays, step: int, layer: int) -> None:
     """Fill the order of this visit: what is there, then what is loaded, in ascending order; beside it the CPU's."""
     object_i, visit = a.object_i, step * a.layer_pool.shape[0] + layer
     first, last = a.need_start[visit], a.need_start[visit + 1]
     a.counters[ORDERED], a.counters[ON_CPU] = 0, 0
     for need in range(first, last):
+        lighten(a, need, step, layer)
         item = a.need_object[need]
         object_i[item, LOCK], object_i[item, RANK] = visit, NONE
         count(a, step, layer, NEEDED)
     hit(a, first, last, step, layer)
     if a.rules[ADMIT] == 1:
-        for rank in range(a.counters[ORDERED]):
-            if object_i[a.order_i[rank, OBJECT], POOL] == staging(a):
-                settle(a, a.order_i[rank, OBJECT], visit)
+        for need in range(first, last):  # not by rank, which is a matter of time
+            if object_i[a.need_object[need], POOL] == staging(a):
+                settle(a, a.need_object[need], visit)
     for need in range(first, last):
         if object_i[a.need_object[need], RANK] == NONE:
             miss(a, need, visit, step, layer)

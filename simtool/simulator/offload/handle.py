@@ -64,6 +64,7 @@ if COMPILED:
         s.need_object = arrays.need_object
         s.need_tokens = arrays.need_tokens
         s.need_next = arrays.need_next
+        s.need_light = arrays.need_light
         s.guess_start = arrays.guess_start
         s.guess_object = arrays.guess_object
         s.dense_s = arrays.dense_s

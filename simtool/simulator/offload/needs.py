@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,15 @@ class Needs:
     """Visit v = step * layers + layer needs objects[starts[v]:starts[v + 1]], each once.
 
     starts: int64[steps * layers + 1]. objects: int64[k]; needs ascend in a visit, predictions come likeliest first.
-    tokens: int64[k], how many tokens go to each. layers: visits of a step.
+    tokens: int64[k], how many tokens go to each. layers: visits of a step. light: int64[k], another object of the layer
+    that will do where the need's own is not in HBM (a copy in low precision), -1 for none; None: no need has any.
     """
 
     starts: I8
     objects: I8
     tokens: I8
     layers: int
+    light: I8 | None = None
 
     @property
     def steps(self) -> int:
@@ -68,6 +70,23 @@ def _counted(experts: NDArray[np.int16], step: NDArray[np.integer], num_experts:
         tokens=tokens.astype(np.int64),
         layers=layers,
     )
+
+
+def light_needs(experts: NDArray[np.int16], step: NDArray[np.integer], num_experts: int, first_rank: int) -> Needs:
+    """As `expert_needs` on a `light_store`: experts that no token names before `first_rank` may be a light copy.
+
+    HOBBIT (arXiv 2411.01433) goes by gate scores; a trace has their order, the first chosen first (rank 0). Objects:
+    layer * 2 * num_experts + expert, and the light copy num_experts further on.
+    """
+    needs = expert_needs(experts, step, num_experts)
+    layer, expert = np.divmod(needs.objects, num_experts)
+    own = layer * 2 * num_experts + expert
+    early = expert_needs(experts[:, :, :first_rank], step, num_experts)
+    visit = np.repeat(np.arange(len(needs.starts) - 1), np.diff(needs.starts))
+    early_visit = np.repeat(np.arange(len(early.starts) - 1), np.diff(early.starts))
+    size = needs.layers * num_experts
+    heavy = np.isin(visit * size + needs.objects, early_visit * size + early.objects)
+    return replace(needs, objects=own, light=np.where(heavy, -1, own + num_experts))
 
 
 def every_step(layers: int, steps: int) -> Needs:

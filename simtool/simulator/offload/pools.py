@@ -151,7 +151,10 @@ def first_locked(a: Arrays, pool: int, visit: int) -> int:
 
 @jit
 def host_room(a: Arrays, item: int, visit: int) -> bool:
-    """Room in host memory for an object from the SSD; False where only objects on their way could leave."""
+    """Room in host memory for an object from the SSD; False where only objects on their way could leave.
+
+    "random" is for HBM: here, where the candidates are a matter of time, it would take numbers that decisions need.
+    """
     object_i, host = a.object_i, a.pool_i.shape[0] - 1
     if not holds(a, host, item):
         return False
@@ -159,7 +162,7 @@ def host_room(a: Arrays, item: int, visit: int) -> bool:
         other, found, least = a.pool_i[host, OLDEST], NONE, 0
         while other != NONE:
             if object_i[other, PHASE] == IDLE:
-                key = worth(a, other, visit)
+                key = LEAST if a.rules[EVICT] == RANDOM else worth(a, other, visit)
                 if found == NONE or key < least:
                     found, least = other, key
                 if key == LEAST:

@@ -96,6 +96,18 @@ def expert_store(
     )
 
 
+def light_store(layers: int, experts: int, expert_bytes: int, light_bytes: int, pool_bytes: int) -> OffloadStore:
+    """Each layer has its experts and behind them a light copy of each, and `pool_bytes` of HBM for both."""
+    if min(layers, experts) < 1:
+        raise InputError(f"{layers} x {experts}", "at least one layer and one expert")
+    return OffloadStore(
+        object_layer=np.repeat(np.arange(layers), 2 * experts),
+        object_bytes=np.tile(np.repeat(np.array([expert_bytes, light_bytes], np.int64), experts), layers),
+        pool=np.arange(layers),
+        pool_bytes=np.full(layers, pool_bytes, np.int64),
+    )
+
+
 def layer_store(layer_bytes: Sequence[int], staging_bytes: int) -> OffloadStore:
     """Whole layers that pass through `staging_bytes` of HBM, all of them in host memory."""
     count = len(layer_bytes)

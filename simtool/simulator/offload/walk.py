@@ -17,7 +17,7 @@ from simtool.simulator.offload.policy import OffloadPolicy
 from simtool.simulator.offload.prices import Prices
 from simtool.simulator.offload.store import OffloadStore
 
-COUNTS = ("needed", "hits", "late", "misses", "cpu", "prefetches", "useful", "loads", "reads")
+COUNTS = ("needed", "hits", "late", "misses", "cpu", "prefetches", "useful", "loads", "reads", "light")
 STALLS = ("miss", "late", "cpu")
 
 
@@ -40,13 +40,13 @@ class Transfers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
-    """What happened. Counts are of objects, int64[layers, 9] and int64[steps, 9], columns as COUNTS.
+    """What happened. Counts are of objects, int64[layers, 10] and int64[steps, 10], columns as COUNTS.
 
     hits: in HBM or on the way when needed; late: of these, still on the way; misses: loaded on demand, or computed on
     the CPU (cpu). prefetches: loads begun before the need; useful: of these, needed before they left. loads: to HBM;
-    reads: from the SSD. end_s: float64[steps]. stall_s, layer_stall_s: float64[steps, 3] and [layers, 3], waiting for
-    misses, for late prefetches, for the CPU beyond the device. compute_s: float64[steps] on the device; link_busy_s,
-    ssd_busy_s: float64[steps].
+    reads: from the SSD; light: needs that a light copy serves. end_s: float64[steps]. stall_s, layer_stall_s:
+    float64[steps, 3] and [layers, 3], waiting for misses, for late prefetches, for the CPU beyond the device.
+    compute_s: float64[steps] on the device; link_busy_s, ssd_busy_s: float64[steps].
     resident: bool[n] in HBM at the end.
     """
 
