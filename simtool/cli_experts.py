@@ -19,8 +19,12 @@ Loads = Annotated[Path, typer.Argument(help="CSV: a line of loads a layer, or co
 Where = Annotated[list[str] | None, typer.Option("--where", help="COLUMN=VALUE: only such lines. Repeatable.")]
 Gpus = Annotated[int, typer.Option("--gpus", help="GPUs of the expert-parallel group.")]
 Nodes = Annotated[int, typer.Option("--nodes", help="Nodes that they are spread over evenly.")]
-Replicas = Annotated[int, typer.Option("--replicas", help="Slots of all GPUs [experts, up to a multiple of GPUs].")]
-Groups = Annotated[int, typer.Option("--groups", help="Expert groups that stay whole on a node [1: global].")]
+Replicas = Annotated[
+    int, typer.Option("--replicas", help="Slots of all GPUs \\[experts, up to a multiple of GPUs].", show_default=False)
+]
+Groups = Annotated[
+    int, typer.Option("--groups", help="Expert groups that stay whole on a node \\[1: global].", show_default=False)
+]
 Present = Annotated[Path | None, typer.Option("--present", help="The present placement (JSON): then moves count.")]
 ExpertBytes = Annotated[float, typer.Option("--expert-bytes", help="Bytes of one expert, for moves.")]
 Slack = Annotated[float, typer.Option("--load-slack", help="Share of load given up for fewer moves.")]
@@ -28,6 +32,9 @@ Limit = Annotated[float, typer.Option("--effort", help="Deterministic solver sec
 AllLayers = Annotated[int, typer.Option("--all-layers", help="The model's layers, for a row of each in the file.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write the placement here (SGLang's --init-expert-location).")]
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with loads before and after here (HTML).")]
+
+
+_MOST_LAYERS = 10_000
 
 
 @app.command("place")
@@ -55,6 +62,7 @@ def place(
     from simtool.expert_location import read_expert_location
     from simtool.planners.experts.problem import ExpertProblem
 
+    _check(effort, all_layers, out, page)
     table = read_expert_loads(loads, _pairs(where or []))
     problem = ExpertProblem(
         loads=table.loads,
@@ -71,6 +79,22 @@ def place(
     _write(plan, table.layers, all_layers, out, page)
     _print(plan, table.layers, json)
     return 0
+
+
+def _check(effort: float, all_layers: int, out: Path | None, page: Path | None) -> None:
+    """What would be found out after the search."""
+    from simtool.errors import InputError
+    from simtool.files import check_output_file
+
+    if not 0 < effort < float("inf"):
+        raise InputError(f"--effort {effort:g}", "must be a number of seconds above 0", "--effort 2")
+    if not 0 <= all_layers <= _MOST_LAYERS:
+        raise InputError(f"--all-layers {all_layers}", f"must be from 0 to {_MOST_LAYERS:,}", "the model's layers")
+    if out is not None and page is not None and out.resolve() == page.resolve():
+        raise InputError(f"--page {page}", "is the file of the placement", "give two files")
+    for path in (out, page):
+        if path is not None:
+            check_output_file(path)
 
 
 def _placed(problem: ExpertProblem, limit: float) -> ExpertPlan:

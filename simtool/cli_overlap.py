@@ -48,10 +48,13 @@ def overlap(
     from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
+    from simtool.errors import InputError
     from simtool.overlapping import compare_overlaps, solve_overlap
     from simtool.overlaps import STOCK
     from simtool.terminal import print_json
 
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"--seconds {seconds:g}", "must be a number of seconds above 0", "--seconds 30")
     plan = plan_to_run(plan_file, asked_scenario(scenario, given, settings, model))
     announce_compilation(replica=False, tasks=True)
     found = compare_overlaps(plan, batch, pool, overlap or tuple(STOCK))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Inspect and sample traces of expert choices.", no_args_is_help=True)
 
+_MOST = 10_000_000  # tokens, requests
+
 Source = Annotated[
     str,
     typer.Argument(
@@ -22,11 +24,11 @@ Source = Annotated[
     ),
 ]
 Model = Annotated[str, typer.Option("--model", help="Whose experts: a catalogue name or config.json.")]
-Tokens = Annotated[int, typer.Option("--tokens", help="Tokens to sample; a file has its own.", min=1)]
-Batch = Annotated[int, typer.Option("--batch", help="Requests that decode together.", min=1)]
+Tokens = Annotated[int, typer.Option("--tokens", help="Tokens to sample; a file has its own.", min=1, max=_MOST)]
+Batch = Annotated[int, typer.Option("--batch", help="Requests that decode together.", min=1, max=_MOST)]
 Ranks = Annotated[int, typer.Option("--ep", help="Expert-parallel ranks.", min=1)]
 Seed = Annotated[int, typer.Option("--seed", help="Of the sampling.", min=0)]
-Prompt = Annotated[int, typer.Option("--prompt-tokens", help="Prompt tokens of each request.", min=0)]
+Prompt = Annotated[int, typer.Option("--prompt-tokens", help="Prompt tokens of each request.", min=0, max=_MOST)]
 
 _MEASURES = {
     "unique_experts": "experts that a batch needs",
@@ -90,6 +92,7 @@ def _trace(source: str, model: str, tokens: int, batch: int, prompt_tokens: int,
     """Read where it is a file, else sampled: `batch` requests that decode side by side."""
     import numpy as np
 
+    from simtool.errors import InputError
     from simtool.models.config import load_architecture
     from simtool.models.routing.sampling import sample_trace
     from simtool.models.routing.shape import moe_shape
@@ -101,6 +104,9 @@ def _trace(source: str, model: str, tokens: int, batch: int, prompt_tokens: int,
     rng = np.random.default_rng(seed)
     parsed, layers = parse_source(source, moe_shape(load_architecture(model)) if model else None, rng)
     steps = -(-tokens // batch)
+    if batch * (prompt_tokens + steps) > _MOST:
+        rule = f"are {batch * (prompt_tokens + steps):,} tokens to sample, and at most {_MOST:,} are"
+        raise InputError(f"{batch:,} requests", rule, "fewer --tokens, --prompt-tokens or a smaller --batch")
     return sample_trace(
         parsed, sequences=batch, prompt_tokens=prompt_tokens, output_tokens=steps, rng=rng, layers=layers
     )

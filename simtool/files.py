@@ -42,12 +42,7 @@ def output_file(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffixes of `path`, so that a writer that looks at them does the same. Raises
     InputError before the body runs where the folder of `path` cannot be written.
     """
-    if path.is_dir():
-        raise InputError(str(path), "is a folder, and a file is wanted", "give a file name")
-    try:
-        building = Path(tempfile.mkdtemp(prefix=".simtool-", dir=path.parent))
-    except OSError as error:
-        raise InputError(str(path), f"the output file cannot be written: {error.strerror}", _HINT) from error
+    building = _beside(path)
     try:
         yield building / path.name
         os.replace(building / path.name, path)
@@ -57,16 +52,31 @@ def output_file(path: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
+def check_output_file(path: Path) -> None:
+    """Raise InputError where `output_file` would not begin, before long work for it is done."""
+    _beside(path).rmdir()
+
+
 def read_text(path: Path, *, kind: str, max_bytes: int) -> str:
     """The text of a small file from elsewhere; `kind` names it in the InputError for one absent, huge or not UTF-8."""
     try:
         if path.stat().st_size > max_bytes:
             raise InputError(str(path), f"is larger than {max_bytes:,} bytes", f"is this a {kind}?")
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark in front
     except UnicodeDecodeError as error:
         raise InputError(str(path), "is not UTF-8 text", f"is this a {kind}?") from error
     except OSError as error:
         raise InputError(str(path), f"cannot be read: {error.strerror}", f"give the path of a {kind}") from error
+
+
+def _beside(path: Path) -> Path:
+    """An empty folder beside the file."""
+    if path.is_dir():
+        raise InputError(str(path), "is a folder, and a file is wanted", "give a file name")
+    try:
+        return Path(tempfile.mkdtemp(prefix=".simtool-", dir=path.parent))
+    except OSError as error:
+        raise InputError(str(path), f"the output file cannot be written: {error.strerror}", _HINT) from error
 
 
 def _nearest_ancestor(folder: Path) -> Path:

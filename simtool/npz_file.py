@@ -27,9 +27,11 @@ def read_npz(path: Path, *, kind: str, hint: str) -> dict[str, NDArray[Any]]:
     """
     try:
         with path.open("rb") as opened:
+            if opened.read(2) != b"PK":  # else NumPy would advise to trust it
+                raise ValueError("it is no zip archive")
+            opened.seek(0)
             archive = np.load(opened, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
+            assert isinstance(archive, np.lib.npyio.NpzFile)
             entries = archive.zip.infolist() if archive.zip else []
             if sum(entry.file_size for entry in entries) > _MAX_BYTES:
                 raise ValueError(f"it unpacks to more than {_MAX_BYTES:,} bytes")

@@ -89,6 +89,38 @@ def test_trace_and_synthetic_lengths_exclude_each_other(capsys, tmp_path):
     assert "input_len" in refuse(capsys, *PLAN, "--trace", trace, "--input-len", "5")
 
 
+def test_experts_that_cannot_be_placed(capsys, tmp_path):
+    loads = tmp_path / "loads.csv"
+    loads.write_text("\ufeff5,3,2,1\n", encoding="utf-8")  # as spreadsheets write it
+    place = ["experts", "place", loads, "--gpus", 2]
+    for flag, value, words in (
+        ("--effort", "nan", "a number of seconds above 0"),
+        ("--effort", "-1", "a number of seconds above 0"),
+        ("--expert-bytes", "nan", "expert_bytes nan"),
+        ("--load-slack", "inf", "load_slack inf"),
+        ("--all-layers", "200000000", "from 0 to 10,000"),
+        ("--nodes", "100000000", "nodes 100000000: must be from 1 to 65,536"),
+    ):
+        assert words in refuse(capsys, *place, flag, value)
+    out = tmp_path / "out.json"
+    assert "the file of the placement" in refuse(capsys, *place, "--out", out, "--page", out)
+    assert "cannot be written" in refuse(capsys, *place, "--out", out, "--page", tmp_path / "absent" / "page.html")
+    assert not out.exists()
+    loads.write_text("1e308,1e308,1,2\n")
+    assert "from 0 to 1e+15" in refuse(capsys, *place)
+
+
+def test_more_than_can_be_sampled_or_solved(capsys, tmp_path):
+    sample = ["routing", "sample", "uniform", tmp_path / "trace.npz", "--model", "mixtral-8x7b"]
+    assert "--tokens" in refuse(capsys, *sample, "--tokens", 10**12)
+    many = refuse(capsys, *sample, "--batch", 10**6, "--prompt-tokens", 100)
+    assert "at most 10,000,000" in many
+    assert list(tmp_path.iterdir()) == []
+    assert "--seconds" in refuse(
+        capsys, "overlap", "--model", "llama-3.1-8b", "--devices", "1xh200", "--seconds", "nan"
+    )
+
+
 def test_a_truncated_plan_file(capsys, tmp_path):
     plan = tmp_path / "plan.json"
     plan.write_text('{"model": "llama-3.1-8b", "cluster": "1xh2')

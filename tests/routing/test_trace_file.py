@@ -180,5 +180,5 @@ def test_a_single_array_is_no_trace(tmp_path):
     buffer, path = io.BytesIO(), tmp_path / "t.npz"
     np.save(buffer, np.zeros(3))
     path.write_bytes(buffer.getvalue())
-    with pytest.raises(InputError, match="single array"):
+    with pytest.raises(InputError, match="no zip archive"):
         read_routing(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,10 @@ from simtool.errors import InputError
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
+
+
+_MOST = 2**16  # GPUs, slots of one, nodes, groups
+_MOST_LOAD = 1e15  # sums of them stay exact to a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,18 +47,21 @@ class ExpertProblem:
     def __post_init__(self) -> None:
         if self.loads.ndim != 2 or 0 in self.loads.shape:
             raise InputError(f"loads of shape {self.loads.shape}", "are not layers by experts")
-        if not np.isfinite(self.loads).all() or (self.loads < 0).any() or not (self.loads.sum(axis=1) > 0).all():
-            raise InputError("loads", "must be finite, 0 or more, and not all 0 in a layer")
+        if not np.isfinite(self.loads).all() or (self.loads < 0).any() or (self.loads > _MOST_LOAD).any():
+            raise InputError("loads", f"must be from 0 to {_MOST_LOAD:g}", "tokens or any other count of work")
+        if not (self.loads.sum(axis=1) > 0).all():
+            raise InputError("loads", "must not be all 0 in a layer", "leave the layer out")
         for name in ("gpus", "slots", "nodes", "groups"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}", "must be 1 or more")
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise InputError(f"{name} {getattr(self, name)}", f"must be from 1 to {_MOST:,}")
         if self.gpus % self.nodes:
             raise InputError(f"{self.gpus} GPUs", f"are not {self.nodes} equal nodes", "nodes must divide GPUs")
         if self.replicas < self.experts:
             hint = f"give {-(-self.experts // self.gpus) * self.gpus} replicas or more"
             raise InputError(f"{self.replicas} slots", f"do not hold {self.experts} experts", hint)
-        if min(self.expert_bytes, self.load_slack) < 0:
-            raise InputError(f"{self.expert_bytes:g} bytes, slack {self.load_slack:g}", "must not be below 0")
+        for name in ("expert_bytes", "load_slack"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} {getattr(self, name):g}", "must be a number from 0")
         self._check_groups()
         self._check_arrays()
 
