@@ -247,17 +247,17 @@ def test_the_checker_names_the_broken_rule(rule, change):
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"loads": np.zeros((1, 4))}, "not all 0"),
-        ({"loads": np.array([[1.0, np.nan]])}, "finite"),
+        ({"loads": np.zeros((1, 4))}, "not be all 0"),
+        ({"loads": np.array([[1.0, np.nan]])}, "from 0 to"),
         ({"loads": np.ones(4)}, "layers by experts"),
-        ({"gpus": 0}, "1 or more"),
+        ({"gpus": 0}, "from 1 to"),
         ({"nodes": 3}, "equal nodes"),
         ({"slots": 1}, "do not hold 12 experts"),
         ({"groups": 5}, "equal groups"),
         ({"groups": 1}, "spread evenly"),
         ({"sources": np.ones((2, 2, 12))}, "add up"),
         ({"present": np.full((2, 16), 12)}, "present placement"),
-        ({"load_slack": -0.1}, "below 0"),
+        ({"load_slack": -0.1}, "a number from 0"),
     ],
 )
 def test_bad_problems_are_refused(change, word):

@@ -23,7 +23,7 @@ def received(model: str, ep: int, tokens: np.ndarray = TOKENS) -> Operator:
     return next(operator for operator in expert_operators(shard, ep * tokens) if operator.name == "experts")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     device=st.sampled_from(("h200", "h100", "b200", "a100")),
     library=st.sampled_from(("vllm", "sglang", "trtllm")),

@@ -84,7 +84,8 @@ def _task_tables(columns: Columns, n: int) -> tuple[I8, F8]:
     task_i, task_f = np.zeros((n, 17), np.int64), np.zeros((n, 13))
     task_i[:, PRIORITY], task_i[:, TILES], task_i[:, KIND] = columns.priority, columns.tiles, columns.kind
     task_f[:, LATENCY], task_f[:, WEIGHT], task_f[:, LEFT] = columns.latency_s, columns.weight, 1.0
-    task_f[:, CAP] = np.divide(1.0, columns.shortest_s, out=np.full(n, np.inf), where=columns.shortest_s > 0)
+    with np.errstate(over="ignore"):  # of a subnormal time: no cap either
+        task_f[:, CAP] = np.divide(1.0, columns.shortest_s, out=np.full(n, np.inf), where=columns.shortest_s > 0)
     task_f[:, [START, END, ALONE_AT]] = np.nan
     return task_i, task_f
 
