@@ -12,7 +12,7 @@ from simtool.simulator.offload.store import expert_store, layer_store
 from simtool.simulator.offload.walk import walk
 from tests.offload.making import priced, routed, seeds
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 times = st.floats(0.01, 10.0)
 
 

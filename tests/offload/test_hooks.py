@@ -11,7 +11,7 @@ from simtool.simulator.offload.placing import random_experts, split_slots, used_
 from simtool.simulator.offload.regroup import regrouped, unique_experts
 from tests.offload.making import routed, seeds
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 
 
 @quick

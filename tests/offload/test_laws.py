@@ -16,7 +16,7 @@ from simtool.simulator.offload.walk import walk
 from tests.offload.making import POLICIES, held_first, mistaken, priced, routed, seeds
 
 LAYERS, EXPERTS = 3, 6
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 names = st.sampled_from(sorted(POLICIES))
 
 

@@ -66,7 +66,7 @@ def makespan(price, overlap, layers):
 SECONDS = st.floats(0.01, 3.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(attention=SECONDS, rest=SECONDS, sent=SECONDS, latency=st.floats(0.0, 2.0), layers=st.integers(1, 12))
 def test_closed_forms_where_the_link_is_not_shared(attention, rest, sent, latency, layers):
     """By layers: messages queue for the link, each from its attention and a latency on. Whole: one after the layers."""
@@ -79,7 +79,7 @@ def test_closed_forms_where_the_link_is_not_shared(attention, rest, sent, latenc
     assert makespan(price, Overlap(), layers) == pytest.approx(computed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     times=st.tuples(SECONDS, SECONDS, SECONDS),
     latency=st.floats(0.0, 2.0),

@@ -61,7 +61,7 @@ def scenarios(draw):
     return pool, replace(work, warmup_requests=draw(st.sampled_from([0, 0, 5])) % work.num_requests)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scenarios(), st.sampled_from([1500.0, 3000.0]))
 def test_no_run_beats_its_bound(scenario, weights):
     pool, work = scenario
