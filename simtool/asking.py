@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from simtool.adjusting import adjusted, overlaps_of
 from simtool.errors import InputError
 from simtool.hardware.device import Device, load_device
 from simtool.hardware.own_cluster import own_cluster
@@ -16,8 +16,7 @@ from simtool.hardware.own_profiles import profile_files
 from simtool.metrics import Slo
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
-from simtool.overlaps import STOCK
-from simtool.plan import KvPolicy, Overlap, Parallel, Plan, Pool, Scheduler
+from simtool.plan import Plan, Pool, Scheduler
 from simtool.planners.question import Question, Space
 from simtool.scenario import EngineSection, Scenario, WorkloadSection
 from simtool.simulator.cpu_engine import scheduler_on
@@ -141,18 +140,6 @@ def space_of(engine: EngineSection, devices: int) -> Space:
     )
 
 
-def overlaps_of(engine: EngineSection) -> tuple[Overlap, ...]:
-    """The overlaps that the section names."""
-    return tuple(
-        replace(
-            STOCK[name],
-            min_tokens=engine.dbo_decode_token_threshold,
-            min_prefill_tokens=engine.dbo_prefill_token_threshold,
-        )
-        for name in engine.overlap
-    )
-
-
 def plan_of(scenario: Scenario) -> Plan:
     """The one plan that a scenario without choices states, for `simulate` without a plan file."""
     require(scenario.model, "model", "give a plan file, or --model and --devices")
@@ -168,29 +155,6 @@ def default_scheduler(device: Device) -> Scheduler:
     if device.kind == "cpu" or device.hbm_bytes < 70 * GIB or device.name.startswith("a100"):
         return Scheduler()
     return Scheduler(max_num_seqs=1024, max_num_batched_tokens=8192)
-
-
-def adjusted(plan: Plan, scenario: Scenario) -> Plan:
-    """The plan with every engine key, library and profile that the scenario sets in place of its own, in all pools."""
-    engine = scenario.engine
-    given = {name: _single(name, getattr(engine, name)) for name in engine.model_fields_set}
-    pools = tuple(
-        replace(
-            pool,
-            **_renamed(given, {"replicas": "replicas"}),
-            parallel=_parallel(pool.parallel, given),
-            scheduler=_scheduler(pool.scheduler, given),
-            kv=_kv(pool.kv, given),
-            overlap=_overlap(pool.overlap, given),
-        )
-        for pool in plan.pools
-    )
-    changed = _renamed(given, {"weight_dtype": "weight_dtype", "router": "router"})
-    if "kernel_library" in scenario.model_fields_set:
-        changed["kernel_library"] = scenario.kernel_library
-    if "profiles" in scenario.model_fields_set:
-        changed["profiles"] = profile_files(*scenario.profiles)
-    return replace(plan, pools=pools, **changed)
 
 
 def context_limit(architecture: ModelArchitecture, engine: EngineSection) -> int:
@@ -270,48 +234,3 @@ def _fitted(workload: Workload, policy: str, max_model_len: int) -> Workload:
         f"context holds {max_model_len:,} ({beyond:,} of {workload.num_requests:,} requests are too long)"
     )
     raise InputError("workload", rule, "--long-requests drop leaves them out, --long-requests clip shortens them")
-
-
-def _single(name: str, value: Any) -> Any:
-    """The one value of a key that may be a list."""
-    if not isinstance(value, tuple):
-        return value
-    if len(value) != 1:
-        raise InputError(f"engine.{name}", f"has {len(value)} values, and a simulated plan has one", "give one value")
-    return value[0]
-
-
-def _renamed(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The given values under the names of a plan's fields."""
-    return {field: given[key] for key, field in names.items() if key in given}
-
-
-def _parallel(parallel: Parallel, given: Mapping[str, Any]) -> Parallel:
-    names = {"tensor_parallel_size": "tp", "pipeline_parallel_size": "pp", "data_parallel_size": "dp"}
-    changed = replace(
-        parallel, **_renamed(given, {**names, "expert_parallel_size": "ep", "all2all_backend": "all2all_backend"})
-    )
-    if given.get("enable_expert_parallel") and "expert_parallel_size" not in given:
-        changed = replace(changed, ep=changed.tp * changed.dp)
-    return replace(changed, layers_per_stage=()) if changed.pp != parallel.pp else changed
-
-
-def _scheduler(scheduler: Scheduler, given: Mapping[str, Any]) -> Scheduler:
-    same = ("scheduling", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "async_scheduling")
-    changed = _renamed(given, {**{name: name for name in same}, "scheduling_policy": "policy"})
-    if "enforce_eager" in given:
-        changed["cuda_graphs"] = not given["enforce_eager"]
-    return replace(scheduler, **changed)
-
-
-def _kv(kv: KvPolicy, given: Mapping[str, Any]) -> KvPolicy:
-    names = {"block_size": "block_size", "gpu_memory_utilization": "gpu_memory_utilization", "kv_cache_dtype": "dtype"}
-    more = {"enable_prefix_caching": "prefix_caching", "num_gpu_blocks_override": "num_gpu_blocks"}
-    return replace(kv, **_renamed(given, names | more))
-
-
-def _overlap(overlap: Overlap, given: Mapping[str, Any]) -> Overlap:
-    names = {"dbo_decode_token_threshold": "min_tokens", "dbo_prefill_token_threshold": "min_prefill_tokens"}
-    kept = {name: getattr(overlap, name) for name in names.values()}
-    chosen = replace(STOCK[given["overlap"]], **kept) if "overlap" in given else overlap
-    return replace(chosen, **_renamed(given, names))

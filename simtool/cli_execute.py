@@ -53,13 +53,9 @@ def execute(
     """
     from simtool.calibration.executor.request import ExecuteRequest
     from simtool.cli_options import asked_scenario
-    from simtool.errors import InputError
-    from simtool.models.routing.trace_file import check_routing_path
 
-    if kineto and out is None:
-        raise InputError("--kineto", "has no folder to write to", "give --out DIR")
-    if record_routing is not None:
-        check_routing_path(record_routing)
+    files = _Files(out=out, kineto=kineto, routing=record_routing)
+    files.check()
     request = ExecuteRequest(
         device=on,  # type: ignore[arg-type]
         layers=layers,
@@ -69,7 +65,6 @@ def execute(
         record_routing=record_routing is not None,
     )
     asked = asked_scenario(scenario, given, settings, model)
-    files = _Files(out=out, kineto=kineto, routing=record_routing)
     _print(_executed(plan_to_run(plan_file, asked), asked, request, files), json)
     return 0
 
@@ -81,6 +76,16 @@ class _Files:
     out: Path | None
     kineto: bool
     routing: Path | None
+
+    def check(self) -> None:
+        """Raise InputError for what could not be written, before anything runs."""
+        from simtool.errors import InputError
+        from simtool.models.routing.trace_file import check_routing_path
+
+        if self.kineto and self.out is None:
+            raise InputError("--kineto", "has no folder to write to", "give --out DIR")
+        if self.routing is not None:
+            check_routing_path(self.routing)
 
 
 def _executed(plan: Plan, asked: Scenario, request: ExecuteRequest, files: _Files) -> Execution:

@@ -59,7 +59,6 @@ def place(
     Example: simtool experts place loads.csv --gpus 8 --nodes 2 --replicas 16 --groups 4
     """
     from simtool.expert_loads import read_expert_loads
-    from simtool.expert_location import read_expert_location
     from simtool.planners.experts.problem import ExpertProblem
 
     _check(effort, all_layers, out, page)
@@ -71,7 +70,7 @@ def place(
         nodes=nodes,
         groups=groups,
         hierarchical=groups > 1,
-        present=read_expert_location(present) if present else None,
+        present=_present(present),
         expert_bytes=expert_bytes,
         load_slack=load_slack,
     )
@@ -132,6 +131,12 @@ def _pairs(texts: list[str]) -> dict[str, str]:
         if "=" not in text:
             raise InputError(f"--where {text}", "is not COLUMN=VALUE", "--where domain=c4")
     return {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in texts)}
+
+
+def _present(path: Path | None) -> Any:
+    from simtool.expert_location import read_expert_location
+
+    return None if path is None else read_expert_location(path)
 
 
 def _slots(replicas: int, gpus: int, experts: int) -> int:

@@ -51,7 +51,8 @@ def _used(asked: Scenario, measurement: Measurement) -> set[str]:
 
 def plan_asked(plan_file: Path | None, asked: Scenario, measurement: Measurement) -> Plan | None:
     """The plan that files and flags state, with what the measurement says of its engine; None: they state none."""
-    from simtool.asking import adjusted, plan_of
+    from simtool.adjusting import adjusted
+    from simtool.asking import plan_of
     from simtool.plan_file import load_plan
 
     if plan_file is not None:

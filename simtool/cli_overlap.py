@@ -48,13 +48,10 @@ def overlap(
     from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
-    from simtool.errors import InputError
-    from simtool.overlapping import compare_overlaps, solve_overlap
+    from simtool.overlapping import check_seconds, compare_overlaps, solve_overlap
     from simtool.overlaps import STOCK
-    from simtool.terminal import print_json
 
-    if not 0 < seconds < float("inf"):
-        raise InputError(f"--seconds {seconds:g}", "must be a number of seconds above 0", "--seconds 30")
+    check_seconds(seconds)
     plan = plan_to_run(plan_file, asked_scenario(scenario, given, settings, model))
     announce_compilation(replica=False, tasks=True)
     found = compare_overlaps(plan, batch, pool, overlap or tuple(STOCK))
@@ -64,9 +61,7 @@ def overlap(
     if out is not None:
         _write(found, out, batch)
     if json:
-        from simtool.json_text import json_text
-
-        print_json(json_text({name: overlap_object(step, _of(name, solved)) for name, step in found.items()}))
+        _print_json(found, solved)
     else:
         _print(found, batch)
         if solved is not None:
@@ -74,8 +69,12 @@ def overlap(
     return 0
 
 
-def _of(name: str, solved: SolvedStep | None) -> SolvedStep | None:
-    return solved if name == _SOLVED else None
+def _print_json(found: dict[str, OverlappedStep], solved: SolvedStep | None) -> None:
+    from simtool.json_text import json_text
+    from simtool.terminal import print_json
+
+    rows = {name: overlap_object(step, solved if name == _SOLVED else None) for name, step in found.items()}
+    print_json(json_text(rows))
 
 
 def overlap_object(step: OverlappedStep, solved: SolvedStep | None = None) -> dict[str, Any]:

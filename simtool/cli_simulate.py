@@ -66,7 +66,8 @@ def simulate(
 
 def plan_to_run(plan_file: Path | None, asked: Scenario) -> Plan:
     """The plan of the file with the engine flags on top, or the plan that the flags state."""
-    from simtool.asking import adjusted, plan_of
+    from simtool.adjusting import adjusted
+    from simtool.asking import plan_of
     from simtool.errors import InputError
     from simtool.plan_file import load_plan
 

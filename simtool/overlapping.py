@@ -46,11 +46,16 @@ def solve_overlap(plan: Plan, batch: str, pool: int = 0, seconds: float = 30.0) 
     from simtool.planners.schedule.progress import Effort
     from simtool.planners.schedule.step_plan import NANO_BATCHES, solve_step
 
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise InputError(seconds, "seconds of search are a number above 0")
+    check_seconds(seconds)
     step, (arch, chosen, hardware) = parse_batch(batch), _priced(plan, pool)
     each = seconds / len(NANO_BATCHES)
     return solve_step(arch, chosen, hardware, step, Effort(limit=each, workers=2, wall_s=each))
+
+
+def check_seconds(seconds: float) -> None:
+    """Raise InputError unless one can search for so long."""
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"{seconds:g} seconds of search", "must be a number above 0", "--seconds 30")
 
 
 def _priced(plan: Plan, pool: int) -> tuple[ModelArchitecture, Pool, Mapping[str, StageHardware]]:

@@ -36,6 +36,7 @@ LAYERS = (
         "overlapping",
         "run",
         "sweep",
+        "adjusting",
         "asking",
         "choosing",
         "timeline",

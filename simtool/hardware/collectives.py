@@ -68,25 +68,22 @@ class CollectiveModel:
     ) -> Cost:
         """Cost of one call for every size in bytes (as nccl-tests counts), `ranks` spread evenly over `nodes`.
 
-        across: bytes that a rank sends straight to other nodes, where `size` is what it sends inside its own.
-        library: instead of the model's.
-        send_recv between nodes: half of the ranks send to the other half at once, over the NICs of their node.
+        across: bytes that a rank sends straight to other nodes, where `size` is what it sends inside its own. library:
+        instead of the model's. send_recv between nodes: half of the ranks send to the others over the NICs of a node.
         """
         check_kind(kind)
         sizes = _checked_sizes(size)
-        if ranks < 1 or nodes < 1 or nodes > ranks:
-            raise InputError(f"{ranks} ranks on {nodes} nodes", "is no placement", "1 <= nodes <= ranks")
+        _check_placement(ranks, nodes)
         if ranks == 1:
             zero = np.zeros_like(sizes)
             return Cost(seconds=zero, lower=zero, upper=zero, roofline_s=zero, provenance="measured", source="one rank")
-        per_node = senders = -(-ranks // nodes)
-        if kind == "send_recv":
-            per_node = 1 if nodes > 1 else 2
+        senders = -(-ranks // nodes)
+        per_node = (1 if nodes > 1 else 2) if kind == "send_recv" else senders
         # vLLM's, SGLang's and TensorRT-LLM's own all-reduce work inside one node only; NCCL does the rest.
         library = library or (self.library if nodes == 1 or kind in ("dispatch", "combine") else "nccl")
         if self.own is not None and self._own_comes_first(self.own, kind, library):
-            own = replace(self, curves=self.own, own=None)
-            return own.price(kind, size, ranks, nodes, across=across, library=library)
+            alone = replace(self, curves=self.own, own=None)
+            return alone.price(kind, size, ranks, nodes, across=across, library=library)
         fixed, moving, spread, source = self._inside(kind, sizes, per_node, library)
         hops, transfer = self._between_nodes(kind, sizes, senders, nodes, across)
         seconds = fixed + hops + np.maximum(moving, transfer)
@@ -289,6 +286,11 @@ def _neighbours(measured: list[int], ranks: int) -> tuple[int, int, float]:
     if below == above:
         return below, above, 0.0
     return below, above, float(np.log(ranks / below) / np.log(above / below))
+
+
+def _check_placement(ranks: int, nodes: int) -> None:
+    if ranks < 1 or nodes < 1 or nodes > ranks:
+        raise InputError(f"{ranks} ranks on {nodes} nodes", "is no placement", "1 <= nodes <= ranks")
 
 
 def _between(first: Array, second: Array, weight: float) -> Array:

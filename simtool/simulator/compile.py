@@ -199,7 +199,7 @@ def _tables(
     )
     mixed = [_spread(loads.all_padded, costs.grids.all_tokens, stage.experts[end]) for stage in costs.stages]
     decode = [_spread_rows(requests, costs.grids.decodes, stage.decode[end]) for stage in costs.stages]
-    stage_loads = [_stage_load(costs, index, loads, host, end) for index in range(len(stages))]
+    stage_loads = [_stage_load(costs, index, loads, host, end, mixed[index]) for index in range(len(stages))]
     tables = StepTables(
         token_s=np.stack([load.token_s for load in stage_loads]),
         shared_s=np.stack(mixed),
@@ -219,13 +219,15 @@ def _tables(
     return _overlapped(tables, costs, stage_loads, end) if costs.gains else tables
 
 
-def _stage_load(costs: StepCosts, stage: int, loads: _Loads, host: HostOverhead, end: int) -> StageLoad:
-    """A stage beside attention; the gap between steps is the last stage's."""
-    priced, dp = costs.stages[stage], costs.parallel.dp
+def _stage_load(
+    costs: StepCosts, stage: int, loads: _Loads, host: HostOverhead, end: int, shared_s: Array
+) -> StageLoad:
+    """A stage beside attention; the gap between steps is the last one's. shared_s [max_tokens*dp+1]: of all ranks."""
+    priced = costs.stages[stage]
     return StageLoad(
         padded=loads.padded,
         dense_s=_spread(loads.padded, costs.grids.tokens, priced.token[end]),
-        shared_s=_spread(loads.all_padded[::dp], costs.grids.all_tokens, priced.experts[end]),
+        shared_s=shared_s[:: costs.parallel.dp],
         launch_s=host.eager_launch_s * priced.launches * loads.eager,
         gap_s=np.where(loads.padded > 0, host.gap_s if stage == len(costs.stages) - 1 else 0.0, 0.0),
     )

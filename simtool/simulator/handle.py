@@ -14,6 +14,8 @@ if COMPILED:
     from numba import types
     from numba.experimental import structref
 
+    from simtool.simulator.struct_fields import struct_fields
+
     DIMENSIONS = {
         3: (
             "lane_i",
@@ -31,7 +33,6 @@ if COMPILED:
         5: ("gain",),
         1: ("prefix_ids", "prefix_offsets", "itl", "record_n"),
     }
-    ELEMENTS = {"I4": types.int32, "I8": types.int64, "F8": types.float64}
 
     @structref.register
     class StateType(types.StructRef):  # type: ignore[misc]
@@ -42,12 +43,7 @@ if COMPILED:
 
     structref.define_boxing(StateType, StateStruct)
 
-    def field_type(name: str) -> Any:
-        """Element type from State's annotation, dimensions from the table above (2 by default)."""
-        dimensions = next((d for d, names in DIMENSIONS.items() if name in names), 2)
-        return types.Array(ELEMENTS[State.__annotations__[name].__forward_arg__], dimensions, "C")
-
-    STATE_TYPE = StateType([(name, field_type(name)) for name in State._fields])
+    STATE_TYPE = StateType(struct_fields(State, DIMENSIONS, usual=2))
     STATE_TYPE.name = "simtool.State"  # the default spells out every field in every symbol
 
     @jit_entry

@@ -23,14 +23,15 @@ except ImportError:  # pragma: no cover - numba is in the default install
 
 
 def cache_folder() -> str:
-    """Where machine code is kept: a folder of its own for each state of the kernel's source.
+    """Where machine code is kept: a folder of its own for each state of the kernel's source, and for each place of it.
 
-    numba checks the file of a function but not the files of the functions that it has inlined.
+    numba checks the file of a function but not the files of the functions that it has inlined, and finds no code that
+    was compiled from another path: a second environment would be told that it has what it then compiles.
     """
-    source = hashlib.sha256()
+    source = hashlib.sha256(str(Path(__file__).parent).encode())
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         text = path.read_bytes()
-        if path.name in ("jit.py", "state.py", "arrays.py") or b"@jit" in text:
+        if path.name in ("jit.py", "state.py", "arrays.py", "struct_fields.py") or b"@jit" in text:
             source.update(text)
     home = os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     return str(Path(home) / "simtool" / f"kernel-{source.hexdigest()[:16]}")

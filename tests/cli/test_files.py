@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simtool.asking import adjusted, overlaps_of
+from simtool.adjusting import adjusted, overlaps_of
 from simtool.cli_options import asked_scenario, join_slo_words
 from simtool.errors import InputError
 from simtool.files import output_file, output_folder

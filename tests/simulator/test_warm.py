@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from simtool.simulator.jit import COMPILED
+from simtool.simulator import jit
+from simtool.simulator.jit import COMPILED, cache_folder
 from simtool.simulator.warm import compile_kernel, kernel_is_ready
 
 
@@ -18,4 +20,15 @@ def test_compiled_kernel_is_found_again() -> None:
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 def test_an_empty_cache_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert not kernel_is_ready()
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_another_place_of_the_same_source_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba finds no code that was compiled from another path, so a second environment has yet to compile."""
+    compile_kernel()
+    here = cache_folder()
+    copy = shutil.copytree(Path(jit.__file__).parent, tmp_path / "simulator")
+    monkeypatch.setattr(jit, "__file__", str(copy / "jit.py"))
+    assert cache_folder() != here
     assert not kernel_is_ready()

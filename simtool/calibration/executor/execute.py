@@ -40,6 +40,7 @@ def execute(
     try:
         import torch  # noqa: F401 - said here, where the hint is known
 
+        from simtool.calibration.executor.recording import check_recordable
         from simtool.calibration.profiling.request_text import usual_device
     except ModuleNotFoundError as error:
         hint = "pip install 'llm-simtool[gpu]', or run the emitted job in a container that has torch"
@@ -48,6 +49,8 @@ def execute(
     check_device(device)
     job = make_job(plan, workload, device=device, layers=request.layers, dtype=request.dtype)
     check_devices_here(job, device)
+    if request.record_routing:
+        check_recordable(job)
     return run_here(job, request, device=device, environment=environment_of(device, job), trace=trace)
 
 
@@ -112,14 +115,11 @@ def run_here(
 
     start: makes the runner of a pool's model; without it this process runs it, or starts those that do.
     """
-    from simtool.calibration.executor.recording import check_recordable
     from simtool.calibration.executor.replicas import replicas_on
     from simtool.calibration.executor.run_job import run_job
     from simtool.calibration.executor.starting import start_runner
     from simtool.calibration.executor.warming import warm_up
 
-    if request.record_routing:
-        check_recordable(job)
     opened: list[Runner] = []
     try:
         runners: list[Runner] = []

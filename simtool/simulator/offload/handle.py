@@ -11,6 +11,8 @@ if COMPILED:
     from numba import types
     from numba.experimental import structref
 
+    from simtool.simulator.struct_fields import struct_fields
+
     TABLES = [
         "object_i",
         "object_f",
@@ -28,7 +30,6 @@ if COMPILED:
         "log_i",
         "log_f",
     ]
-    ELEMENTS = {"I8": types.int64, "F8": types.float64}
 
     @structref.register
     class ArraysType(types.StructRef):  # type: ignore[misc]
@@ -39,12 +40,7 @@ if COMPILED:
 
     structref.define_boxing(ArraysType, ArraysStruct)
 
-    def field_type(name: str) -> Any:
-        """Element type from the annotation of Arrays; two dimensions for tables, else one."""
-        dimensions = 2 if name in TABLES else 1
-        return types.Array(ELEMENTS[Arrays.__annotations__[name].__forward_arg__], dimensions, "C")
-
-    ARRAYS_TYPE = ArraysType([(name, field_type(name)) for name in Arrays._fields])
+    ARRAYS_TYPE = ArraysType(struct_fields(Arrays, {2: TABLES}, usual=1))
     ARRAYS_TYPE.name = "simtool.OffloadArrays"  # the default spells out every field in every symbol
 
     @jit_entry
