@@ -8,8 +8,9 @@ from typing import Any
 
 from simtool.errors import InputError
 from simtool.hardware.own_profiles import profile_files
+from simtool.offloads import AUTO_OFFLOAD, parse_offload
 from simtool.overlaps import STOCK
-from simtool.plan import KvPolicy, Overlap, Parallel, Plan, Scheduler
+from simtool.plan import ExpertOffload, KvPolicy, Overlap, Parallel, Plan, Scheduler
 from simtool.scenario import EngineSection, Scenario
 
 
@@ -25,6 +26,7 @@ def adjusted(plan: Plan, scenario: Scenario) -> Plan:
             scheduler=_scheduler(pool.scheduler, given),
             kv=_kv(pool.kv, given),
             overlap=_overlap(pool.overlap, given),
+            offload=_offload(pool.offload, given),
         )
         for pool in plan.pools
     )
@@ -40,6 +42,17 @@ def overlaps_of(engine: EngineSection) -> tuple[Overlap, ...]:
     """The overlaps that the section names, each with its token thresholds."""
     given = engine.model_dump(include=set(_THRESHOLDS))
     return tuple(_overlap(Overlap(), {**given, "overlap": name}) for name in engine.overlap)
+
+
+def offloads_of(engine: EngineSection) -> tuple[ExpertOffload, ...]:
+    """The offloads that the section names, without "auto"."""
+    return tuple(parse_offload(text) for text in engine.offload if text != AUTO_OFFLOAD)
+
+
+def _offload(offload: ExpertOffload, given: Mapping[str, Any]) -> ExpertOffload:
+    if given.get("offload") == AUTO_OFFLOAD:
+        raise InputError("engine.offload auto", "is for `simtool plan`, which chooses", "--offload lru,slots=4")
+    return parse_offload(given["offload"]) if "offload" in given else offload
 
 
 def _single(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simtool.adjusting import adjusted, overlaps_of
+from simtool.adjusting import adjusted, offloads_of, overlaps_of
 from simtool.errors import InputError
 from simtool.hardware.device import Device, load_device
 from simtool.hardware.own_cluster import own_cluster
@@ -16,6 +16,7 @@ from simtool.hardware.own_profiles import profile_files
 from simtool.metrics import Slo
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
+from simtool.offloads import AUTO_OFFLOAD
 from simtool.plan import Plan, Pool, Scheduler
 from simtool.planners.question import Question, Space
 from simtool.scenario import EngineSection, Scenario, WorkloadSection
@@ -57,7 +58,7 @@ def workload_of(section: WorkloadSection, max_model_len: int = 0) -> Workload:
         workload = _fitted(workload, policy, max_model_len)
     if section.warmup_requests:
         workload = with_warmup(workload, requests=section.warmup_requests)
-    return with_samples(workload, section.n)
+    return replace(with_samples(workload, section.n), expert_routing=section.expert_routing)
 
 
 def workload_for(plan: Plan, scenario: Scenario) -> Workload:
@@ -136,6 +137,8 @@ def space_of(engine: EngineSection, devices: int) -> Space:
         max_num_batched_tokens=engine.max_num_batched_tokens or free.max_num_batched_tokens,
         scheduling=engine.scheduling,
         overlap=overlaps_of(engine),
+        offload=offloads_of(engine) or free.offload,
+        offload_auto=AUTO_OFFLOAD in engine.offload,
         router=engine.router,
     )
 

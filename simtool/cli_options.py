@@ -65,6 +65,8 @@ WORKLOAD = _rows(
     ("workload.time_scale", "--time-scale", float, "Stretch the trace's time by this factor [1]."),
     ("workload.sample", "--sample", float, "Keep this random share of the trace's requests [1]."),
     ("workload.long_requests", "--long-requests", str, "If too long: error, drop, clip or auto [auto]."),
+    ("workload.expert_routing", "--expert-routing", str, "Where tokens go in offloaded experts: uniform, zipf:1.1, "
+     "mixtral-8x7b,locality=0.4, or a recorded trace [uniform]."),
     ("workload.warmup_requests", "--warmup-requests", int, "Simulate but do not count the first so many [0]."),
     ("workload.seed", "--seed", int, "Seed of everything random [0]."),
 )  # fmt: skip
@@ -97,6 +99,8 @@ ENGINE = _rows(
      "chunked-experts, fused; KV sent to a decode pool: kv-whole, kv-layers [none]."),
     ("engine.dbo_decode_token_threshold", "--dbo-decode-token-threshold", int, "Fewest decodes that overlap [0]."),
     ("engine.dbo_prefill_token_threshold", "--dbo-prefill-token-threshold", int, "The same with prompts [0]."),
+    ("engine.offload", "--offload", str, "Experts in host memory: lru,slots=4, and other policies (docs/offload.md); "
+     "plan takes a choice, lru,slots=4;lru,slots=2, and auto [none]."),
     ("engine.async_scheduling", "--async-scheduling/--no-async-scheduling", bool, "Plan a step ahead of the GPU [on]."),
 )  # fmt: skip
 

@@ -90,10 +90,12 @@ def print_run(run: Run, json: bool) -> None:
         print_json(json_text(run_object(run)))
         return
     from simtool.report.sentence import overload
-    from simtool.report.wording import devices_phrase, plan_phrase
+    from simtool.report.wording import devices_phrase, offload_phrase, plan_phrase
 
     print_text(f"{run.plan.model} on {devices_phrase(run.plan.cluster)}: {plan_phrase(run.plan)}.")
     print_text(benchmark_block(run.metrics, run.workload, run.slo))
+    if run.result.offload is not None:
+        note(offload_phrase(run.result.offload))
     if overloaded := overload(run.result):
         note(overloaded.strip())
     if run.metrics["failed"]:

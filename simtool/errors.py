@@ -19,7 +19,10 @@ class InputError(SimtoolError):
         self.value = value
         self.rule = rule
         self.hint = hint
-        super().__init__(f"{value}: {rule}" + (f" ({hint})" if hint else ""))
+        super().__init__(value, rule, hint)  # all of them: simpy and pickle make it anew from its arguments
+
+    def __str__(self) -> str:
+        return f"{self.value}: {self.rule}" + (f" ({self.hint})" if self.hint else "")
 
 
 class InfeasibleError(SimtoolError):
@@ -29,4 +32,7 @@ class InfeasibleError(SimtoolError):
         self.constraint = constraint
         self.detail = detail
         self.relaxation = relaxation
-        super().__init__(f"{constraint}: {detail}" + (f"; {relaxation}" if relaxation else ""))
+        super().__init__(constraint, detail, relaxation)
+
+    def __str__(self) -> str:
+        return f"{self.constraint}: {self.detail}" + (f"; {self.relaxation}" if self.relaxation else "")

@@ -14,6 +14,7 @@ from simtool.errors import InputError
 from simtool.files import output_file
 from simtool.metrics import Result
 from simtool.npz_file import read_npz, whole_numbers
+from simtool.offload_use import STALL_CAUSES, OffloadUse
 
 F8 = NDArray[np.float64]
 I4 = NDArray[np.int32]
@@ -33,6 +34,8 @@ _COLUMNS = {
 }
 _COUNTS = ("num_steps", "devices", "warmup_requests")
 _SCALARS = ("energy_j", "busy_s", *_COUNTS)
+_OFFLOAD = "offload_"
+_OFFLOAD_COLUMNS = {name: np.float64 if name.endswith("_s") else np.int64 for name in OffloadUse.__dataclass_fields__}
 _DAMAGED = "the file may be damaged"
 
 
@@ -42,6 +45,8 @@ def save_requests(result: Result, path: str | Path) -> None:
     arrays |= {"itl_bins": result.itl_bins, "itl_counts": result.itl_counts}
     arrays |= {f"step_{name}": column for name, column in result.steps.items()}
     arrays |= {name: np.asarray(getattr(result, name), np.float64) for name in _SCALARS}
+    if result.offload is not None:
+        arrays |= {f"{_OFFLOAD}{name}": getattr(result.offload, name) for name in _OFFLOAD_COLUMNS}
     arrays |= {"kv_blocks": np.asarray(result.kv_blocks, np.int64), "simtool_result": np.asarray(_FORMAT)}
     with output_file(Path(path)) as building, building.open("wb") as out:
         np.savez_compressed(out, allow_pickle=False, **arrays)
@@ -53,6 +58,7 @@ def load_result(path: str | Path) -> Result:
     _check(Path(path), arrays)
     scalars = {name: arrays[name].item() for name in _SCALARS}
     steps = {name.removeprefix("step_"): column for name, column in arrays.items() if name.startswith("step_")}
+    offload = {name.removeprefix(_OFFLOAD): column for name, column in arrays.items() if name.startswith(_OFFLOAD)}
     return Result(
         **{name: arrays[name].astype(dtype, copy=False) for name, dtype in _COLUMNS.items()},
         itl_bins=arrays["itl_bins"].astype(np.float64, copy=False),
@@ -64,7 +70,21 @@ def load_result(path: str | Path) -> Result:
         num_steps=int(scalars["num_steps"]),
         devices=int(scalars["devices"]),
         warmup_requests=int(scalars["warmup_requests"]),
+        offload=_offload_use(Path(path), offload) if offload else None,
     )
+
+
+def _offload_use(path: Path, columns: Mapping[str, NDArray[Any]]) -> OffloadUse:
+    """The columns as an OffloadUse. Raises InputError unless they are all there and fit together."""
+    steps, layers = len(columns.get("start_s", ())), len(columns.get("layer_needed", ()))
+    shapes: dict[str, tuple[int, ...]] = {
+        name: (layers,) if name.startswith("layer_") else (steps,) for name in _OFFLOAD_COLUMNS
+    }
+    shapes["stall_s"] = (steps, len(STALL_CAUSES))
+    if {name: column.shape for name, column in columns.items()} != shapes:
+        raise InputError(str(path), "its columns of expert offload do not fit each other", _DAMAGED)
+    typed: dict[str, Any] = {name: columns[name].astype(dtype) for name, dtype in _OFFLOAD_COLUMNS.items()}
+    return OffloadUse(**typed)
 
 
 def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

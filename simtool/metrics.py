@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simtool.offload_use import OffloadUse
 from simtool.slo_text import parse_limits
 from simtool.summaries import PERCENTILES, histogram_summary, latency_summary, per_second_peaks
 from simtool.vllm_text import result_json, vllm_block
@@ -56,7 +57,7 @@ class Result:
     steps: columns of step (or leap) records by name, empty unless asked for: replica, start_s, end_s, iterations,
     prefill_tokens, decode_requests, kv_blocks, waiting, running.
     energy_j, busy_s, num_steps, devices: of the whole cluster; busy_s adds up each replica's seconds in a step.
-    kv_blocks: capacity of each replica.
+    kv_blocks: capacity of each replica. offload: what offloaded experts did (None: there were none).
     """
 
     sent_s: NDArray[np.float64]
@@ -77,6 +78,7 @@ class Result:
     devices: int
     kv_blocks: tuple[int, ...]
     warmup_requests: int = 0
+    offload: OffloadUse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,18 @@ def serving_metrics(result: Result, slo: Slo | None = None) -> dict[str, float]:
     metrics |= latency_summary("ttft", latencies.ttft_s) | latency_summary("tpot", latencies.tpot_s)
     metrics |= _itl_summary(result, latencies) | latency_summary("e2el", latencies.e2e_s)
     metrics["slo_attainment"] = float(good.mean()) if len(good) else math.nan
-    return metrics | _cluster_metrics(result, metrics["output_throughput"])
+    return metrics | _cluster_metrics(result, metrics["output_throughput"]) | _offload_metrics(result.offload)
+
+
+def _offload_metrics(use: OffloadUse | None) -> dict[str, float]:
+    """Of the whole run; none where no expert is offloaded."""
+    if use is None:
+        return {}
+    return {
+        "expert_hit_rate": use.hit_rate,
+        "expert_stall_share": use.stalled_share,
+        "host_link_share": use.link_share,
+    }
 
 
 def _duration_s(result: Result, counted: slice) -> float:

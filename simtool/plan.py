@@ -9,6 +9,17 @@ Scheduling = Literal["chunked", "no_chunking", "prefill_first", "static"]
 Router = Literal["round_robin", "least_outstanding", "prefix_aware"]
 KernelLibrary = Literal["vllm", "sglang", "trtllm", "torch"]
 All2AllBackend = Literal["allgather_reducescatter", "deepep_high_throughput", "deepep_low_latency"]
+OffloadPolicyName = Literal[
+    "none",
+    "lru",
+    "lfu",
+    "on-demand",
+    "speculative",
+    "predicted-path",
+    "static-cpu",
+    "static-cheaper",
+    "zero-copy",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +171,38 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertOffload:
+    """Routed experts in host memory, some of them in HBM too. The default keeps all in HBM.
+
+    policy: "lru", "lfu": each layer's slots keep what was used last, or most. "on-demand": nothing is kept, the slots
+    hold the most used experts for good. "speculative": LRU, and the next layer's likely experts in staging
+    (Mixtral-offloading). "predicted-path": the layers' slots together go to what is predicted (ExpertFlow).
+    "static-cpu": the most used experts stay, the CPU computes the others (KTransformers); "static-cheaper": or they are
+    copied, where that is cheaper (Fiddler). "zero-copy": whole layers stay, of the others the kernels read what they
+    need from host memory (vLLM `--cpu-offload-gb`).
+    slots: experts of a layer that HBM holds. staging: experts on their way beside them, of all layers together (0: as
+    many as one token chooses, where the policy needs any). window: layers ahead that are prefetched. recall: the share
+    of a token's experts that a prediction finds, assumed.
+    """
+
+    policy: OffloadPolicyName = "none"
+    slots: int = 0
+    staging: int = 0
+    window: int = 1
+    recall: float = 0.9
+
+    @property
+    def off(self) -> bool:
+        """Whether all experts are in HBM."""
+        return self.policy == "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """`replicas` equal engines on one device type. `stage_devices` names a device a pipeline stage when they differ.
 
-    overlap: what of a step runs at once (default: one kernel after the other).
+    overlap: what of a step runs at once (default: one kernel after the other). offload: where experts are (default:
+    all in HBM).
     """
 
     device: str
@@ -173,6 +212,7 @@ class Pool:
     kv: KvPolicy = field(default_factory=KvPolicy)
     stage_devices: tuple[str, ...] = ()
     overlap: Overlap = field(default_factory=Overlap)
+    offload: ExpertOffload = field(default_factory=ExpertOffload)
 
     @property
     def devices(self) -> int:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from simtool.errors import InputError
 from simtool.files import read_text
+from simtool.offloads import check_offload
 from simtool.plan import Overlap, Plan
 
 _MAX_BYTES = 4 * 2**20
@@ -110,6 +111,7 @@ def _check(plan: Plan, source: str) -> None:
             rule = f"pools.{number}: gpu_memory_utilization is {pool.kv.gpu_memory_utilization}"
             raise InputError(source, rule, "it lies in (0, 1]")
         _check_overlap(pool.overlap, f"{source}: pools.{number}.overlap")
+        check_offload(pool.offload, f"{source}: pools.{number}.offload")
         if not 0.0 <= pool.kv.watermark < 1.0:
             raise InputError(source, f"pools.{number}: watermark is {pool.kv.watermark}", "it lies in [0, 1)")
 

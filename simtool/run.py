@@ -11,10 +11,13 @@ import numpy as np
 from simtool.errors import InputError
 from simtool.hardware.own_cluster import own_cluster
 from simtool.metrics import Result, Slo, serving_metrics
+from simtool.models.architecture import ModelArchitecture
 from simtool.models.reduced import plan_architecture
-from simtool.plan import Plan
+from simtool.models.routing.shape import moe_shape
+from simtool.plan import Plan, Pool
 from simtool.simulator.compile import compile_engine
 from simtool.simulator.engine import EngineSpec
+from simtool.simulator.offload.routes import RouteBank, route_bank
 from simtool.simulator.priced_cluster import priced_cluster
 from simtool.simulator.run import simulate_engines
 from simtool.workload import Workload
@@ -57,9 +60,15 @@ def engines_of(plan: Plan, workload: Workload, *, layers: int = 0) -> list[Engin
     lengths = workload.input_tokens.astype(np.int64) + workload.output_tokens
     engines: list[EngineSpec] = []
     for pool in plan.pools:
-        spec = compile_engine(architecture, pool, hardware, host=host, sequence_tokens=int(lengths.mean()))
+        bank = pool_routes(architecture, pool, workload)
+        spec = compile_engine(architecture, pool, hardware, host=host, sequence_tokens=int(lengths.mean()), bank=bank)
         engines += [spec] * pool.replicas
     return engines
+
+
+def pool_routes(architecture: ModelArchitecture, pool: Pool, workload: Workload) -> RouteBank | None:
+    """Where the workload's tokens go, for a pool that offloads experts; None for another."""
+    return None if pool.offload.off else route_bank(workload.expert_routing, moe_shape(architecture), pool.offload)
 
 
 def check_devices(plan: Plan) -> None:

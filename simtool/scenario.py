@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from simtool.errors import InputError
 from simtool.files import read_text
+from simtool.models.routing.source_text import is_trace_file
+from simtool.offloads import AUTO_OFFLOAD, parse_offload
 from simtool.overlaps import STOCK
 from simtool.plan import All2AllBackend, KernelLibrary, Router, Scheduling
 from simtool.plan_file import validation_rule
@@ -33,6 +35,22 @@ def _as_list(value: object) -> object:
 def _as_paths(value: object) -> object:
     """One path, or "a.json,b.json", where a list is wanted."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _as_choices(value: object) -> object:
+    """One offload, or "lru,slots=4;static-cpu,slots=4", where a list is wanted: an offload has commas of its own."""
+    return [part.strip() for part in value.split(";") if part.strip()] if isinstance(value, str) else value
+
+
+def _offload_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Offloads as `parse_offload` reads them, or "auto"."""
+    for name in names:
+        if name != AUTO_OFFLOAD:
+            try:
+                parse_offload(name)
+            except InputError as error:
+                raise ValueError(str(error)) from error
+    return names
 
 
 def _stock_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,8 +78,9 @@ class WorkloadSection(_Section):
     num_prompts absent: the whole trace, or 1000 synthetic requests. request_rate (requests a second): absent, a trace
     keeps its own times and synthetic requests come at once. input_len, output_len: "512", "lognormal:MEDIAN:SIGMA", and
     the other forms that docs/how-to.md lists. random_range_ratio: as in vLLM's benchmark. n: samples of each prompt, as
-    `vllm bench throughput --n`. long_requests: what becomes
-    of requests beyond the model's context (auto: lognormal tails are clipped, anything else is an error).
+    `vllm bench throughput --n`. long_requests: what becomes of requests beyond the model's context (auto: lognormal
+    tails are clipped, anything else is an error). expert_routing: where tokens go in offloaded experts,
+    "zipf:1.1,locality=0.4" and the like, or a recorded trace (docs/routing.md).
     """
 
     trace: str = ""
@@ -82,6 +101,7 @@ class WorkloadSection(_Section):
     sample: Annotated[float, Field(gt=0, le=1)] = 1.0
     long_requests: Literal["auto", "error", "drop", "clip"] = "auto"
     warmup_requests: Annotated[int, Field(ge=0)] = 0
+    expert_routing: str = ""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -98,7 +118,8 @@ class EngineSection(_Section):
     """The engine, in `vllm serve`'s words. For `plan` a list is a choice and an absent key is free.
 
     overlap: stock overlaps by name. dbo_*_token_threshold: steps of fewer tokens, of decodes alone and with prompts,
-    run without it.
+    run without it. offload: routed experts in host memory, "lru,slots=4" (docs/offload.md); "auto" (for `plan`): where
+    the model does not fit otherwise.
     """
 
     tensor_parallel_size: Counts = ()
@@ -126,6 +147,7 @@ class EngineSection(_Section):
     overlap: Annotated[Names, AfterValidator(_stock_names)] = ("none",)
     dbo_decode_token_threshold: Annotated[int, Field(ge=0)] = 0
     dbo_prefill_token_threshold: Annotated[int, Field(ge=0)] = 0
+    offload: Annotated[tuple[str, ...], BeforeValidator(_as_choices), AfterValidator(_offload_names)] = ("none",)
 
 
 class Scenario(_Section):
@@ -177,6 +199,8 @@ def _read(path: Path) -> dict[str, Any]:
     workload = tree.get("workload")
     if isinstance(workload, dict) and isinstance(workload.get("trace"), str):
         workload["trace"] = str(path.parent / workload["trace"])
+    if isinstance(workload, dict) and is_trace_file(str(workload.get("expert_routing", ""))):
+        workload["expert_routing"] = str(path.parent / workload["expert_routing"])
     paths = _as_paths(tree.get("profiles"))
     if isinstance(paths, list):
         tree["profiles"] = [str(path.parent / part) if part and isinstance(part, str) else part for part in paths]

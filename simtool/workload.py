@@ -25,6 +25,8 @@ class Workload:
     follows another only orders it (the earliest it could come if its predecessors took no time).
     max_concurrency: closed loop, the next request is sent when one finishes (0: open loop).
     warmup_requests: the first so many are simulated but not counted.
+    expert_routing: which experts its tokens go to, where experts are offloaded: a routing source or the file of a
+    recorded trace (docs/routing.md); empty: uniform.
     """
 
     arrival_s: NDArray[np.float64]
@@ -39,6 +41,7 @@ class Workload:
     max_concurrency: int = 0
     warmup_requests: int = 0
     source: str = ""
+    expert_routing: str = ""
 
     @property
     def num_requests(self) -> int:

@@ -15,6 +15,8 @@ LAYERS = (
         "files",
         "workload",
         "plan",
+        "offload_use",
+        "offloads",
         "overlaps",
         "metrics",
         "slo_text",

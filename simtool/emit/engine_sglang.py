@@ -6,11 +6,14 @@ from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
 from simtool.emit.subject import Subject, check_all2all, check_experts, dtype_options
 from simtool.errors import InputError
+from simtool.hardware.device import load_device
+from simtool.hardware.server import usual_server
 from simtool.overlaps import overlap_name
 from simtool.plan import Pool
 
 SERVE = "sglang.launch_server"
 _KV = {"auto": "auto", "bf16": "bfloat16", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
+_KT_METHODS = {"bf16": "BF16", "fp8": "FP8"}
 _DEEPEP_MODES = {"deepep_high_throughput": "normal", "deepep_low_latency": "low_latency"}
 
 
@@ -22,6 +25,7 @@ def sglang_options(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     options += _graphs(pool, table)
     options += _cache(pool, table)
     options += _overlap(pool, table)
+    options += _offload(subject, pool, table)
     if subject.served_name != subject.model:
         options.append(("--served-model-name", (subject.served_name,)))
     return options
@@ -120,3 +124,22 @@ def _overlap(pool: Pool, table: OptionTable) -> Options:
         rule = "SGLang chooses by itself which steps overlap, the plan states thresholds"
         raise InputError("overlap", rule, "thresholds of 0, or --target vllm")
     return [(table.option(SERVE, flags[name]).name, ())]
+
+
+def _offload(subject: Subject, pool: Pool, table: OptionTable) -> Options:
+    """KTransformers inside SGLang: so many experts of each layer on the GPU, all cores compute the others as stored."""
+    if pool.offload.off:
+        return []
+    if pool.offload.policy != "static-cpu":
+        rule = f"{table.title} has no {pool.offload.policy} offload of experts"
+        raise InputError("offload", rule, "--offload static-cpu,slots=N, or --target torchrun")
+    stored = subject.architecture.dtypes.experts
+    if stored not in _KT_METHODS:
+        rule = f"KTransformers computes no {stored} experts on a CPU as they are stored"
+        raise InputError("offload", rule, f"weights in {' or '.join(_KT_METHODS)}")
+    return [
+        ("--kt-num-gpu-experts", (str(pool.offload.slots),)),
+        ("--kt-method", (_KT_METHODS[stored],)),
+        ("--kt-weight-path", (subject.model,)),
+        ("--kt-cpuinfer", (str(usual_server(load_device(pool.device)).cores),)),
+    ]

@@ -91,6 +91,9 @@ def _check(subject: Subject, pool: Pool, table: OptionTable) -> None:
     if s.scheduling == "prefill_first":
         hint = "--scheduling chunked, no_chunking or static, or --target sglang"
         raise InputError("scheduling", f"{table.title} has no prefill_first scheduling", hint)
+    if not pool.offload.off:
+        rule = f"{table.title} has no {pool.offload.policy} offload of experts"
+        raise InputError("offload", rule, "--offload none, or --target vllm, sglang or torchrun")
     if pool.overlap.kv_transfer:
         rule = f"{table.title} sends KV to another pool by its cache transceiver, which a plan does not describe"
         raise InputError("overlap", rule, "--overlap none, and add cache_transceiver_config for your pools")

@@ -6,8 +6,10 @@ from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
 from simtool.emit.subject import Subject, check_all2all, check_experts, dtype_options
 from simtool.errors import InputError
+from simtool.models.offload_memory import offloaded_bytes
 from simtool.overlaps import overlap_name
 from simtool.plan import Pool
+from simtool.units import GIB
 
 SERVE = "vllm serve"
 _KV = {"auto": "auto", "bf16": "bfloat16", "fp16": "float16", "fp8": "fp8", "nvfp4": "nvfp4"}
@@ -24,6 +26,7 @@ def vllm_options(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     options += _scheduler(subject, pool, table)
     options += _cache(pool, table)
     options += _overlap(pool, table)
+    options += _offload(subject, pool, table)
     if subject.served_name != subject.model:
         options.append(("--served-model-name", (subject.served_name,)))
     return options
@@ -130,4 +133,22 @@ def _overlap(pool: Pool, table: OptionTable) -> Options:
     return [
         *switched(table, SERVE, "--enable-dbo", True),
         *((option, (str(tokens),)) for option, tokens in thresholds.items()),
+    ]
+
+
+def _offload(subject: Subject, pool: Pool, table: OptionTable) -> Options:
+    """vLLM keeps the first layers' experts in host memory, until so many GiB are there, and its kernels read them."""
+    if pool.offload.off:
+        return []
+    if pool.offload.policy != "zero-copy":
+        rule = f"{table.title} has no {pool.offload.policy} offload of experts"
+        raise InputError("offload", rule, "--offload zero-copy,slots=N, or --target torchrun")
+    if not table.has(SERVE, "--cpu-offload-params"):
+        rule = f"{table.title} cannot be told to offload experts alone"
+        raise InputError("offload", rule, "a newer --engine-version")
+    gib = offloaded_bytes(subject.architecture, pool) / GIB
+    return [
+        ("--offload-backend", ("uva",)),
+        ("--cpu-offload-gb", (f"{gib:.2f}",)),
+        ("--cpu-offload-params", ("experts",)),
     ]

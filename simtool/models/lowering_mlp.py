@@ -112,3 +112,19 @@ def _experts(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, width: int, count:
         + routed * act * (2 * width + (branches + 1) * inner),
         launches=3,
     )
+
+
+def expert_operators_alone(shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, tokens: Array) -> list[Operator]:
+    """One routed expert by itself with `tokens` [b] of its own: gathered, two GEMMs, scattered; cut over tp."""
+    width, act = mlp.latent_size or shard.arch.hidden_size, element_bytes(shard.arch.activation_dtype)
+    inner, branches = mlp.intermediate_size / shard.parallel.tp, 2 if mlp.gated else 1
+    activation, dtype = act * inner * (branches + 1), shard.arch.activation_dtype
+    return [
+        elementwise("expert_gather", count=1, tokens=tokens, bytes_per_token=2 * act * width, dtype=dtype),
+        projection(shard, "expert_up", 1, tokens, branches * inner, width, dtypes.experts, dtypes),
+        elementwise(
+            "expert_activation", count=1, tokens=tokens, bytes_per_token=activation, dtype=dtype, kind="activation"
+        ),
+        projection(shard, "expert_down", 1, tokens, width, inner, dtypes.experts, dtypes),
+        elementwise("expert_scatter", count=1, tokens=tokens, bytes_per_token=3 * act * width, dtype=dtype),
+    ]

@@ -15,7 +15,7 @@ from simtool.models.architecture import (
     WeightDtypes,
 )
 from simtool.overlaps import overlap_name
-from simtool.plan import KernelLibrary, Pool
+from simtool.plan import KernelLibrary, OffloadPolicyName, Pool
 from simtool.planners.backend import DeviceGroup
 
 # Which schedulers a library has: vLLM V1 and TensorRT-LLM share one token budget between prefills and decodes, SGLang
@@ -32,6 +32,14 @@ _OVERLAPS: dict[KernelLibrary, frozenset[str]] = {
     "vllm": frozenset({"none", "two-batch", "shared-experts"}),
     "sglang": frozenset({"none", "two-batch", "shared-experts"}),
     "trtllm": frozenset({"none"}),
+}
+# Expert offload that a library has: vLLM --cpu-offload-gb, SGLang with KTransformers (--kt-num-gpu-experts). "torch" is
+# a loop of one's own, as simtool's executor.
+OFFLOADS: dict[KernelLibrary, tuple[OffloadPolicyName, ...]] = {
+    "vllm": ("zero-copy",),
+    "sglang": ("static-cpu",),
+    "trtllm": (),
+    "torch": ("lru", "lfu", "on-demand", "speculative", "predicted-path", "static-cpu", "static-cheaper"),
 }
 _FP8_BLOCK = 128  # DeepSeek-V3 technical report, section 3.3; `weight_block_size` of Hugging Face configs
 _FP8_BLOCK_SCALE_BYTES = 4 / _FP8_BLOCK**2
@@ -209,6 +217,22 @@ def _overlap(pool: Pool, setting: Setting) -> str:
     return ""
 
 
+def _offload(pool: Pool, setting: Setting) -> str:
+    offload, p = pool.offload, pool.parallel
+    known = OFFLOADS[setting.library]
+    if offload.off:
+        return ""
+    if not setting.limits.experts:
+        return "only routed experts are offloaded, and the model has none"
+    if offload.policy not in known:
+        return f"{setting.library} has no {offload.policy} offload" + (f" (it has {', '.join(known)})" if known else "")
+    if max(p.pp, p.dp, p.ep) > 1:
+        return "experts are offloaded by one rank or a tensor-parallel group, without pp, dp and ep"
+    if not pool.overlap.off:
+        return "an engine that offloads experts runs one kernel after the other"
+    return _first(f"a layer has {n} experts, not {offload.slots}" for n in setting.limits.experts if offload.slots > n)
+
+
 def _quantisation(pool: Pool, setting: Setting) -> str:
     limits, p = setting.limits, pool.parallel
     for widths, block, degree, name in (
@@ -236,6 +260,7 @@ RULES: tuple[Rule, ...] = (
     Rule(name="all2all-backend", broken=_all2all),
     Rule(name="kernel-library", broken=_library),
     Rule(name="overlap", broken=_overlap),
+    Rule(name="offload", broken=_offload),
     Rule(name="quantisation-block", broken=_quantisation),
 )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simtool.metrics import Result, Slo
-from simtool.plan import All2AllBackend, KernelLibrary, Overlap, Plan, ProfileFile, Scheduler, Scheduling
+from simtool.plan import All2AllBackend, ExpertOffload, KernelLibrary, Overlap, Plan, ProfileFile, Scheduler, Scheduling
 from simtool.workload import Workload
 
 Objective = Literal[
@@ -27,7 +27,8 @@ Objective = Literal[
 class Space:
     """What may be chosen. An empty tuple means every value that could be legal.
 
-    all2all_backend: tried where several ranks share spread experts; elsewhere nothing is exchanged.
+    all2all_backend: tried where several ranks share spread experts; elsewhere nothing is exchanged. offload_auto: where
+    an engine does not fit, offloads that its library has are tried, with as many slots as fit and fewer.
     """
 
     devices: tuple[int, ...] = ()
@@ -43,6 +44,8 @@ class Space:
     max_num_batched_tokens: tuple[int, ...] = (2048, 8192)
     scheduling: tuple[Scheduling, ...] = ("chunked",)
     overlap: tuple[Overlap, ...] = (Overlap(),)
+    offload: tuple[ExpertOffload, ...] = (ExpertOffload(),)
+    offload_auto: bool = False
     router: tuple[str, ...] = ("round_robin",)
 
 

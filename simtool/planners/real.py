@@ -14,7 +14,8 @@ from simtool.hardware.price import price_per_hour
 from simtool.metrics import Result, serving_metrics, slo_attainment
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.config import load_architecture
-from simtool.plan import Plan, Pool
+from simtool.models.routing.shape import moe_shape
+from simtool.plan import ExpertOffload, Plan, Pool
 from simtool.planners.backend import Backend, DeviceGroup
 from simtool.planners.question import Objective, Question
 from simtool.planners.remembered import RememberedCosts
@@ -23,6 +24,8 @@ from simtool.simulator.engine import EngineSpec
 from simtool.simulator.grids import capture_sizes
 from simtool.simulator.host import HostOverhead
 from simtool.simulator.kv_capacity import context_limit, kv_capacity
+from simtool.simulator.offload.costs import graphs_hold
+from simtool.simulator.offload.routes import RouteBank, route_bank
 from simtool.simulator.priced_cluster import priced_cluster
 from simtool.simulator.run import simulate_engines
 from simtool.simulator.step_costs import StageHardware, StepCosts
@@ -46,6 +49,8 @@ class EngineShop:
     costs: dict[tuple[object, ...], StepCosts] = field(default_factory=dict)
     widest: dict[tuple[object, ...], StepTables] = field(default_factory=dict)
     engines: dict[tuple[object, ...], EngineSpec] = field(default_factory=dict)
+    routing: str = ""
+    banks: dict[ExpertOffload, RouteBank] = field(default_factory=dict)
 
     def architecture(self, dtype: str) -> ModelArchitecture:
         """The model with weights of `dtype`."""
@@ -76,7 +81,17 @@ class EngineShop:
             sequence_tokens=self.sequence_tokens,
             interval=interval,
             wider=None if interval else self._widest(plan, pool),
+            bank=self._bank(arch, pool),
         )
+
+    def _bank(self, arch: ModelArchitecture, pool: Pool) -> RouteBank | None:
+        """Where tokens go; of offloads that differ in slots alone, one."""
+        if pool.offload.off:
+            return None
+        key = replace(pool.offload, slots=0, staging=0)
+        if key not in self.banks:
+            self.banks[key] = route_bank(self.routing, moe_shape(arch), key)
+        return self.banks[key]
 
     def _costs(self, plan: Plan, pool: Pool) -> StepCosts:
         key = (plan.weight_dtype, pool.parallel, pool.kv.dtype, pool.stage_devices or pool.device, pool.overlap)
@@ -93,7 +108,8 @@ class EngineShop:
         wide = replace(pool.scheduler, max_num_batched_tokens=self.max_tokens)
         if capture_sizes(wide) != capture_sizes(pool.scheduler):
             return None
-        key = (plan.weight_dtype, pool.parallel, wide, pool.kv.dtype, pool.stage_devices or pool.device, pool.overlap)
+        device, graphs = pool.stage_devices or pool.device, graphs_hold(pool)
+        key = (plan.weight_dtype, pool.parallel, wide, pool.kv.dtype, device, pool.overlap, graphs)
         if key not in self.widest:
             self.widest[key] = step_tables(
                 self._costs(plan, pool), replace(pool, scheduler=wide), self.hardware, host=self.host
@@ -116,6 +132,7 @@ def open_backend(question: Question, *, beside: Objective | None = None) -> Back
         sequence_tokens=int(lengths.mean()),
         max_tokens=max(question.space.max_num_batched_tokens),
         max_seqs=max(question.space.max_num_seqs),
+        routing=question.workload.expert_routing,
     )
     return Backend(
         architecture=shop.architecture(question.space.weight_dtype[0]),

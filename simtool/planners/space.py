@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from simtool.errors import InfeasibleError, InputError
+from simtool.offloads import offload_text
 from simtool.overlaps import overlap_name
 from simtool.plan import KvPolicy, Parallel, Plan, Pool, Router
 from simtool.planners.backend import Backend, DeviceGroup
+from simtool.planners.fitting_offloads import fitting_offloads
 from simtool.planners.legal import Setting, broken_rule, model_limits
 from simtool.planners.question import Question
 from simtool.simulator.engine import EngineSpec
@@ -60,7 +62,12 @@ def enumerate_plans(question: Question, backend: Backend) -> tuple[list[Proposal
                 whole_nodes=not (question.space.tp or question.space.pp or question.space.dp),
             )
             for pool in _pools(question, group, bool(limits.experts)):
+                short = refusals.counts.get("memory", 0)
                 proposals += _replicated(question, backend, setting, pool, dtype, refusals)
+                if question.space.offload_auto and refusals.counts.get("memory", 0) > short:
+                    for offload in fitting_offloads(backend, _plan(question, pool, dtype, question.space.router[0])):
+                        lighter = replace(pool, offload=offload)
+                        proposals += _replicated(question, backend, setting, lighter, dtype, refusals)
     return proposals, refusals
 
 
@@ -78,6 +85,7 @@ def _check_space(question: Question) -> None:
         "max_num_batched_tokens",
         "scheduling",
         "overlap",
+        "offload",
         "router",
     ):
         if not getattr(space, name):
@@ -92,9 +100,14 @@ def _pools(question: Question, group: DeviceGroup, moe: bool) -> Iterator[Pool]:
     space, most = question.space, group.count
     for parallel in _parallels(question, most, group.largest_node, moe):
         knobs = product(
-            space.kv_dtype, space.max_num_seqs, space.max_num_batched_tokens, space.scheduling, space.overlap
+            space.kv_dtype,
+            space.max_num_seqs,
+            space.max_num_batched_tokens,
+            space.scheduling,
+            space.overlap,
+            space.offload,
         )
-        for kv_dtype, seqs, tokens, scheduling, overlap in knobs:
+        for kv_dtype, seqs, tokens, scheduling, overlap, offload in knobs:
             yield Pool(
                 device=group.device,
                 parallel=parallel,
@@ -109,6 +122,7 @@ def _pools(question: Question, group: DeviceGroup, moe: bool) -> Iterator[Pool]:
                     dtype=kv_dtype,
                 ),
                 overlap=overlap,
+                offload=offload,
             )
 
 
@@ -218,5 +232,6 @@ def _pool_label(pool: Pool) -> str:
     degrees = f"tp{p.tp}" + "".join(f" {name}{n}" for name, n in (("pp", p.pp), ("dp", p.dp), ("ep", p.ep)) if n > 1)
     degrees += f" {p.all2all_backend}" if p.sends_tokens else ""
     device = "/".join(dict.fromkeys(pool.stage_devices)) or pool.device
-    overlap = "" if pool.overlap.off else f" · {overlap_name(pool.overlap)}"
-    return f"{pool.replicas} x {device} {degrees} · {pool.scheduler.max_num_batched_tokens} tokens{overlap}"
+    more = "" if pool.overlap.off else f" · {overlap_name(pool.overlap)}"
+    more += "" if pool.offload.off else f" · {offload_text(pool.offload)}"
+    return f"{pool.replicas} x {device} {degrees} · {pool.scheduler.max_num_batched_tokens} tokens{more}"

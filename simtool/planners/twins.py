@@ -25,7 +25,7 @@ def twin_key(proposal: Proposal, demand: Demand) -> tuple[object, ...]:
     blocks = spec.num_blocks if spec.prefix_caching else min(spec.num_blocks, needed)
     router = plan.router if pool.replicas > 1 else ""
     scheduler = (spec.scheduler.scheduling, spec.scheduler.policy, spec.scheduler.max_num_batched_tokens)
-    shape = (pool.device, pool.replicas, pool.devices, spec.dp, spec.pp, router, spec.block_size)
+    shape = (pool.device, pool.offload, pool.replicas, pool.devices, spec.dp, spec.pp, router, spec.block_size)
     return (*shape, *scheduler, seats, blocks, _digest(spec, seats))
 
 

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Collection
 
+from simtool.offload_use import OffloadUse
+from simtool.offloads import offload_text
 from simtool.overlaps import overlap_name
 from simtool.plan import Plan, Pool
 from simtool.planners.question import Objective
@@ -81,6 +83,14 @@ def plan_phrase(plan: Plan, cpus: Collection[str] = ()) -> str:
     return " and ".join(pool_phrase(pool, cpus) for pool in plan.pools)
 
 
+def offload_phrase(use: OffloadUse) -> str:
+    """What offloaded experts did, in a sentence."""
+    return (
+        f"offloaded experts: {use.hit_rate:.0%} of those needed were in HBM, the others were waited for "
+        f"{use.stalled_share:.0%} of the steps' time, and the host's link was busy {use.link_share:.0%} of it"
+    )
+
+
 def plan_short(plan: Plan) -> str:
     """A plan as a table cell: "2 × (TP 4)"; with the device where the cluster has several types."""
     mixed = "+" in plan.cluster
@@ -100,5 +110,6 @@ def plan_details(plan: Plan) -> str:
             f"{pool.device}: {knobs.scheduling}, max_num_seqs {knobs.max_num_seqs:,}, "
             f"max_num_batched_tokens {knobs.max_num_batched_tokens:,}"
             + ("" if pool.overlap.off else f", overlap {overlap_name(pool.overlap)}")
+            + ("" if pool.offload.off else f", experts {offload_text(pool.offload)}")
         )
     return "<br>".join(lines)

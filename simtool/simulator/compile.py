@@ -14,12 +14,16 @@ import numpy as np
 from simtool.errors import InputError
 from simtool.hardware.cost import WEAKEST_LAST, Provenance
 from simtool.models.architecture import ModelArchitecture
+from simtool.models.routing.shape import moe_shape
 from simtool.plan import Overlap, Pool, Scheduler
 from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.engine import EngineSpec
 from simtool.simulator.grids import PREFILL_STEP, capture_sizes, padded_tokens
 from simtool.simulator.host import HostOverhead
 from simtool.simulator.kv_capacity import context_limit, kv_capacity
+from simtool.simulator.offload.compiling import offloaded_engine
+from simtool.simulator.offload.costs import graphs_hold
+from simtool.simulator.offload.routes import RouteBank, route_bank
 from simtool.simulator.overlap.gain_tables import StageLoad, gain_table, leap_table
 from simtool.simulator.overlap.gains import stage_gains
 from simtool.simulator.step_costs import (
@@ -45,17 +49,19 @@ def compile_engine(
     sequence_tokens: int = 0,
     interval: bool = True,
     wider: StepTables | None = None,
+    bank: RouteBank | None = None,
 ) -> EngineSpec:
     """The engine of one replica of `pool`; arch carries the weight dtype already.
 
     hardware: device name as the pool writes it → device, cost model, node size. costs: made earlier by `price_pool` for
     this pool or one that differs only in scheduler knobs, KV policy or replicas. sequence_tokens: see `kv_capacity`.
     interval: False leaves the ends of the interval at the nominal tables, a third of the work. wider: nominal tables of
-    a pool that differs only in a larger token budget with the same CUDA graphs; they are cut instead of made.
+    a pool that differs only in a larger token budget with the same CUDA graphs; they are cut instead of made. bank:
+    where tokens go, of a pool with offloaded experts (None: uniform).
     Raises InfeasibleError("memory") when the model does not fit, InputError when the engine cannot run the pool at all.
     """
     stages = stage_hardware(pool, hardware)
-    pool = pool_on(pool, [stage.device for stage in stages])
+    pool = _as_run(pool, stages)
     _check_scheduler(pool.scheduler)
     num_blocks, memory = kv_capacity(arch, pool, [stage.device for stage in stages], sequence_tokens=sequence_tokens)
     longest = context_limit(arch, pool, num_blocks, memory)
@@ -65,7 +71,7 @@ def compile_engine(
     nominal = wider.narrowed(pool.scheduler.max_num_batched_tokens, pool.parallel.dp) if wider else None
     nominal = nominal or _tables(costs, pool, stages, host, NOMINAL)
     ends = [_tables(costs, pool, stages, host, end) for end in (LOWER, UPPER)] if interval else [nominal, nominal]
-    return EngineSpec(
+    spec = EngineSpec(
         tables=nominal,
         lower=ends[0],
         upper=ends[1],
@@ -82,6 +88,10 @@ def compile_engine(
         provenance=_provenance(costs),
         request_latency_s=host.request_latency_s,
     )
+    if pool.offload.off:
+        return spec
+    bank = bank or route_bank("", moe_shape(arch), pool.offload)
+    return offloaded_engine(spec, arch, pool, stages[0], host, bank)
 
 
 def price_pool(
@@ -97,7 +107,7 @@ def price_pool(
     max_tokens, max_seqs: the largest max_num_batched_tokens and max_num_seqs they shall serve (0: the pool's own).
     """
     stages = stage_hardware(pool, hardware)
-    pool = pool_on(pool, [stage.device for stage in stages])
+    pool = _as_run(pool, stages)
     scheduler = pool.scheduler
     costs = price_steps(
         arch,
@@ -119,7 +129,15 @@ def step_tables(
 ) -> StepTables:
     """Nominal tables of a pool, for `compile_engine(wider=...)`; memory is not judged."""
     stages = stage_hardware(pool, hardware)
-    return _tables(costs, pool_on(pool, [stage.device for stage in stages]), stages, host, NOMINAL)
+    return _tables(costs, _as_run(pool, stages), stages, host, NOMINAL)
+
+
+def _as_run(pool: Pool, stages: Sequence[StageHardware]) -> Pool:
+    """The pool as its devices run it, without CUDA graphs where they cannot hold what is offloaded."""
+    pool = pool_on(pool, [stage.device for stage in stages])
+    if pool.offload.off or graphs_hold(pool):
+        return pool
+    return replace(pool, scheduler=replace(pool.scheduler, cuda_graphs=False))
 
 
 def stage_hardware(pool: Pool, hardware: Mapping[str, StageHardware]) -> tuple[StageHardware, ...]:

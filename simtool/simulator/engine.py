@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simtool.plan import Scheduler
+from simtool.simulator.offload.served import OffloadSpec
 from simtool.simulator.tables import StepTables
 
 
@@ -29,7 +30,8 @@ class EngineSpec:
 
     num_blocks and max_num_seqs hold for each of the dp ranks. max_model_len: longest context that may be asked.
     provenance: operator family -> kind of evidence. request_latency_s: what the client waits beyond the engine, for
-    every request once: HTTP and tokenising on the way in, detokenising and HTTP on the way out.
+    every request once: HTTP and tokenising on the way in, detokenising and HTTP on the way out. offload: of experts
+    (None: all are in HBM); the tables then count for experts the least that they can take, and the store says more.
     """
 
     tables: StepTables
@@ -47,3 +49,4 @@ class EngineSpec:
     memory: MemoryBudget
     provenance: Mapping[str, str]
     request_latency_s: float = 0.0
+    offload: OffloadSpec | None = None

@@ -27,10 +27,12 @@ from simtool.models.memory import (
     state_bytes_per_sequence,
     weight_bytes_per_device,
 )
+from simtool.models.offload_memory import check_offload, offloaded_bytes
 from simtool.plan import Parallel, Pool
 from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.engine import MemoryBudget
 from simtool.simulator.grids import capture_sizes
+from simtool.simulator.offload.room import check_host_memory
 from simtool.units import DTYPE_BYTES, GB, GIB, KIB, MIB
 
 # Bytes a logit while vLLM's profile run samples for max_num_seqs requests with top-k and top-p: bf16 and fp32 logits
@@ -65,6 +67,9 @@ def kv_capacity(
     """
     _check_policy(pool)
     pool = pool_on(pool, devices)
+    if not pool.offload.off:
+        check_offload(arch, pool)
+        check_host_memory(arch, pool, devices[0])
     found = [(_stage_blocks(arch, pool, stage, device, sequence_tokens)) for stage, device in enumerate(devices)]
     blocks, memory = min(found, key=lambda entry: entry[0])
     if pool.kv.num_gpu_blocks:
@@ -166,7 +171,7 @@ def _stage_blocks(
     state = state_bytes_per_sequence(arch, parallel, stage)
     sequence = kv_bytes_per_sequence(arch, blocks * size, parallel, stage, pool.kv.dtype) + state
     usable = pool.kv.gpu_memory_utilization * device.usable_bytes
-    weights = weight_bytes_per_device(arch, parallel, stage)
+    weights = weight_bytes_per_device(arch, parallel, stage) - offloaded_bytes(arch, pool)
     activation = activation_bytes(arch, pool, stage) + _outside_bytes(device, parallel)
     graphs = graph_bytes(arch, pool, stage)
     left = usable - weights - activation - graphs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,8 +12,11 @@ from simtool.metrics import Result
 from simtool.simulator import state as st
 from simtool.simulator.cluster import Cluster, run_cluster
 from simtool.simulator.engine import EngineSpec
+from simtool.simulator.offload.clock import OffloadClock
 from simtool.simulator.routing import ROUTERS
 from simtool.simulator.setup import build_state, request_latency_s
+from simtool.simulator.state import State
+from simtool.simulator.stepped import SteppedCluster
 from simtool.workload import Workload
 
 FIRST_RECORDS = 4096
@@ -40,14 +44,25 @@ def simulate_engines(
         raise InputError("engines", "there is no replica to run on")
     if router not in ROUTERS:
         raise InputError(f"router={router}", f"must be one of {', '.join(ROUTERS)}")
+    offloaded = any(engine.offload is not None for engine in engines)
     state = build_state(
         engines,
         workload,
-        exact_steps=exact_steps,
+        exact_steps=exact_steps or offloaded,
         reserve_full=int(reserve_full_isl),
         record_capacity=FIRST_RECORDS if record_steps else 0,
     )
+    if offloaded:
+        return run_offloaded(state, engines, workload, ROUTERS[router])
     return result_of(run_cluster(state, workload, ROUTERS[router]), engines, workload)
+
+
+def run_offloaded(state: State, engines: Sequence[EngineSpec], workload: Workload, router: int) -> Result:
+    """As `run_cluster`, a step at a time: where experts are, and so what a step takes, changes with every step."""
+    clock = OffloadClock(engines)
+    cluster = SteppedCluster(state, workload, router, clock)
+    cluster.run()
+    return replace(result_of(cluster, engines, workload), offload=clock.use())
 
 
 def result_of(cluster: Cluster, engines: Sequence[EngineSpec], workload: Workload) -> Result:

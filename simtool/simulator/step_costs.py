@@ -167,16 +167,16 @@ def _price_stages(shards: Sequence[Shard], stages: Sequence[StageHardware], grid
 
 def _price_stage(shard: Shard, hardware: StageHardware, grids: StepGrids) -> StageCosts:
     tokens, all_tokens, decodes, kv_knots = grids.tokens, grids.all_tokens, grids.decodes, grids.kv_knots
-    token, token_j = _priced(token_operators(shard, tokens), hardware, tokens)
-    experts, experts_j = _priced(expert_operators(shard, all_tokens), hardware, all_tokens)
+    token, token_j = priced(token_operators(shard, tokens), hardware, tokens)
+    experts, experts_j = priced(expert_operators(shard, all_tokens), hardware, all_tokens)
     batch, length = (grid.ravel() for grid in np.meshgrid(decodes, np.maximum(kv_knots, 1.0), indexing="ij"))
-    decode, decode_j = _priced(decode_operators(shard, batch, length), hardware, batch)
+    decode, decode_j = priced(decode_operators(shard, batch, length), hardware, batch)
     new, context = (grid.ravel() for grid in np.meshgrid(grids.queries, grids.contexts, indexing="ij"))
     together = np.maximum(1.0, _LAUNCH_TOKENS / new)
-    prefill, _ = _priced(prefill_operators(shard, together, new, context), hardware, new)
+    prefill, _ = priced(prefill_operators(shard, together, new, context), hardware, new)
     prefill /= together * new * (context + (new + 1) / 2)
-    head, _ = _priced(head_operators(shard, decodes) if shard.last else [], hardware, decodes)
-    transfer, _ = _priced(transfer_operators(shard, tokens), hardware, tokens)
+    head, _ = priced(head_operators(shard, decodes) if shard.last else [], hardware, decodes)
+    transfer, _ = priced(transfer_operators(shard, tokens), hardware, tokens)
     launches, provenance = _reference(shard, hardware)
     busy_s = decode[NOMINAL].sum()
     return StageCosts(
@@ -199,7 +199,7 @@ def _mixed_decode(shard: Shard, hardware: StageHardware) -> float:
     """Decode attention of the reference step where it has prefill chunks too, over what it takes without them."""
     requests, context = (np.array([float(value)]) for value in REFERENCE[:2])
     seconds = [
-        _priced(decode_operators(shard, requests, context, beside_prefill=beside), hardware, requests)[0][NOMINAL, 0]
+        priced(decode_operators(shard, requests, context, beside_prefill=beside), hardware, requests)[0][NOMINAL, 0]
         for beside in (np.zeros(1), np.ones(1))
     ]
     return float(seconds[1] / seconds[0]) if seconds[0] > 0 else 1.0
@@ -214,7 +214,7 @@ def _rising(priced: Array, axis: int) -> Array:
     return np.asarray(np.maximum.accumulate(priced, axis=axis))
 
 
-def _priced(operators: Sequence[Operator], hardware: StageHardware, like: Array) -> tuple[Array, Array]:
+def priced(operators: Sequence[Operator], hardware: StageHardware, like: Array) -> tuple[Array, Array]:
     """(seconds [3, b], joules [b]) of all `operators` together, counts applied; zeros as long as `like` for none."""
     nominal, joules = np.zeros_like(like), np.zeros_like(like)
     below: dict[str, Array] = {}

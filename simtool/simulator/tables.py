@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from simtool.simulator.offload.costs import ExpertPrices
+
 Array = NDArray[np.float64]
 
 
@@ -35,6 +37,7 @@ class StepTables:
                                          without that attention, then knots from 0 to 1 (empty: nothing overlaps)
     leap_s    [max_seqs+1, K]            decode_s[0] less what the overlap saves of a step of D decodes and nothing else
     attention_w, idle_w                  dynamic watts during attention; static watts of the replica's devices
+    experts                              of offloaded ones (None: all are in HBM); shared_s is then the least they take
     """
 
     token_s: Array
@@ -53,6 +56,7 @@ class StepTables:
     mixed_decode: float = 1.0
     gain: Array = field(default_factory=lambda: np.zeros((1, 0, 2, 2)))
     leap_s: Array = field(default_factory=lambda: np.zeros((0, 2)))
+    experts: ExpertPrices | None = None
 
     @property
     def overlapped(self) -> bool:

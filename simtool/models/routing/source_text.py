@@ -11,8 +11,14 @@ from simtool.models.routing.fitted import fitted_source, shipped_routing
 from simtool.models.routing.shape import MoeShape
 from simtool.models.routing.source import RoutingSource, dirichlet, stretched, uniform, with_classes, zipf
 
+TRACE_SUFFIXES = (".npz", ".jsonl", ".jsonl.gz")
 _KEYS = ("locality", "drift", "classes", "affinity")
 _AFFINITY = 1.0  # of classes, where none is given
+
+
+def is_trace_file(text: str) -> bool:
+    """Whether the text names a recorded trace, not a source."""
+    return text.endswith(TRACE_SUFFIXES)
 
 
 def parse_source(text: str, shape: MoeShape | None, rng: np.random.Generator) -> tuple[RoutingSource, tuple[int, ...]]:
