@@ -23,7 +23,6 @@ Device = Annotated[str, typer.Option("--on", help="cuda or cpu \\[the GPU where 
 Layers = Annotated[int, typer.Option("--layers", help="Layers of the model to run \\[all].", min=0)]
 RunSeed = Annotated[int, typer.Option("--run-seed", help="Seed of weights and prompts.", min=0)]
 Dtype = Annotated[str, typer.Option("--dtype", help="Of activations and cache: auto, fp32, fp16, bf16.")]
-Offload = Annotated[int, typer.Option("--offload-experts", help="Experts a layer kept on the device \\[all].", min=0)]
 Routing = Annotated[
     Path | None, typer.Option("--record-routing", help="Write which experts each token chose (.npz or .jsonl).")
 ]
@@ -41,7 +40,6 @@ def execute(
     layers: Layers = 0,
     run_seed: RunSeed = 0,
     dtype: Dtype = "auto",
-    offload_experts: Offload = 0,
     kineto: Kineto = False,
     record_routing: Routing = None,
     out: Out = None,
@@ -61,7 +59,6 @@ def execute(
         layers=layers,
         seed=run_seed,
         dtype=dtype,
-        offload_experts=offload_experts,
         record_routing=record_routing is not None,
     )
     asked = asked_scenario(scenario, given, settings, model)

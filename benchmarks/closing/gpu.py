@@ -113,7 +113,7 @@ def main() -> int:
             name = f"{Path(model).parent.name or model}-{rate:g}"
             lines.append(measured(setting, profile, model, rate, options.out / name, []))
     base = options.out / f"{Path(setting.mixture).parent.name or setting.mixture}-{setting.rates[0]:g}"
-    cases = {f"offload-{count}": ["--offload-experts", str(count)] for count in setting.cached}
+    cases = {f"offload-{count}": ["--offload", f"lru,slots={count}"] for count in setting.cached}
     for name, words in {**cases, "overlap": ["--overlap", "shared-experts"]}.items():
         line = measured(setting, profile, setting.mixture, setting.rates[0], options.out / name, words)
         lines.append({**line, "measured_gain": gain(options.out / name, base)})

@@ -6,7 +6,7 @@ from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
 from simtool.emit.subject import Subject, check_all2all, check_experts, dtype_options
 from simtool.errors import InputError
-from simtool.hardware.device import load_device
+from simtool.hardware.own_cluster import own_cluster
 from simtool.hardware.server import usual_server
 from simtool.overlaps import overlap_name
 from simtool.plan import Pool
@@ -137,9 +137,10 @@ def _offload(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     if stored not in _KT_METHODS:
         rule = f"KTransformers computes no {stored} experts on a CPU as they are stored"
         raise InputError("offload", rule, f"weights in {' or '.join(_KT_METHODS)}")
+    device = own_cluster(subject.plan.cluster, subject.plan.profiles).group_of(pool.device).device
     return [
         ("--kt-num-gpu-experts", (str(pool.offload.slots),)),
         ("--kt-method", (_KT_METHODS[stored],)),
         ("--kt-weight-path", (subject.model,)),
-        ("--kt-cpuinfer", (str(usual_server(load_device(pool.device)).cores),)),
+        ("--kt-cpuinfer", (str(usual_server(device).cores),)),
     ]

@@ -31,7 +31,7 @@ COMMAND_FLAGS = {
     *("--gpus", "--nodes", "--groups", "--where", "--present", "--expert-bytes", "--load-slack", "--effort"),
     *("--all-layers", "--page"),
     *("--measured", "--again", "--calibrate", "--plans", "--noise", "--gate", "--on", "--layers"),
-    *("--tokens", "--ep", "--prompt-tokens", "--record-routing", "--data", "--offload-experts"),
+    *("--tokens", "--ep", "--prompt-tokens", "--record-routing", "--data"),
 }
 OTHER_TOOLS = {
     "--enable-dbo",

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,11 @@ from simtool.cli import run  # noqa: E402
 from simtool.models.reduced import plan_architecture  # noqa: E402
 from simtool.models.routing.trace_file import read_routing  # noqa: E402
 from simtool.run import engines_of  # noqa: E402
+from simtool.simulator.offload.clock import OffloadClock  # noqa: E402
+from simtool.simulator.routing import ROUTERS  # noqa: E402
 from simtool.simulator.run import simulate_engines  # noqa: E402
+from simtool.simulator.setup import build_state  # noqa: E402
+from simtool.simulator.stepped import SteppedCluster  # noqa: E402
 from tests.calibration.executor.reference import Reference  # noqa: E402
 from tests.cli.test_bad_input import refuse  # noqa: E402
 from tests.hardware.own_profile import CPU_MACHINE, write_small  # noqa: E402
@@ -81,9 +86,39 @@ def test_no_plan_changes_the_tokens(asked, tmp_path, words):
 
 def test_experts_may_live_in_host_memory(asked, tmp_path):
     one = execute(asked, tmp_path / "one", model=MOE)
-    other = execute(asked, tmp_path / "other", "--offload-experts", "2", model=MOE)
+    other = execute(asked, tmp_path / "other", "--offload", "lru,slots=2", model=MOE)
     assert all(np.array_equal(a, b) for a, b in zip(one.tokens, other.tokens, strict=True))
     assert other.result.steps["copies_s"].sum() > 0
+    assert 0 < other.result.offload.hits.sum() < other.result.offload.needed.sum()
+
+
+@pytest.mark.parametrize("words", [[], ["--num-gpu-blocks-override", "12"]], ids=["room", "preempted"])
+@pytest.mark.parametrize("policy", ["lru", "lfu"])
+def test_hits_are_the_simulator_s(asked, tmp_path, policy, words):
+    """With the routing that was recorded, the simulated run hits and misses the same experts in every step."""
+    routes = tmp_path / "r.npz"
+    words = [*words, "--offload", f"{policy},slots=3"]
+    ran = execute(asked, tmp_path / "run", *words, "--record-routing", str(routes), model=MOE)
+    workload = replace(ran.workload, expert_routing=str(routes))
+    (engine,) = engines_of(ran.plan, workload, layers=ran.layers)
+    clock = ReplayedClock([engine], ran.result.steps["end_s"] - ran.result.steps["start_s"])
+    state = build_state([engine], workload, exact_steps=True, reserve_full=1)
+    SteppedCluster(state, workload, ROUTERS["round_robin"], clock).run()
+    simulated, measured = clock.use(), ran.result.offload
+    for name in ("needed", "hits", "loads", "layer_needed", "layer_hits"):
+        assert getattr(simulated, name).tolist() == getattr(measured, name).tolist(), name
+    assert 0 < measured.hits.sum() < measured.needed.sum()
+
+
+class ReplayedClock(OffloadClock):
+    """The stores of a simulated run, whose steps take what they took in a real one."""
+
+    def __init__(self, engines, seconds):
+        super().__init__(engines)
+        self.seconds = iter(seconds)
+
+    def end(self, group, lane):
+        return next(self.seconds)
 
 
 @pytest.mark.parametrize("words", [[], ["--num-gpu-blocks-override", "12"]], ids=["room", "preempted"])
@@ -114,13 +149,12 @@ def test_json_and_notes(asked, capsys):
 
 
 def test_what_does_not_happen_is_told_and_kept(asked, tmp_path, capsys):
-    words = ["--dtype", "bf16", "--offload-experts", "2", "--overlap", "shared-experts", "--run-seed", "5"]
+    words = ["--dtype", "bf16", "--overlap", "shared-experts", "--run-seed", "5"]
     execution = execute(asked, tmp_path / "run", *words)
     told = capsys.readouterr().err
     for note in (
         "KV cache in bf16, not fp32",
         "activations and float weights in bf16, not the model's fp32",
-        "no experts offloaded: the model has none",
         "no overlap: the model has no shared experts",
     ):
         assert note in told
@@ -152,7 +186,9 @@ def test_a_kineto_profile_on_request(asked, tmp_path, capfd):
         (["--scheduling", "static"], "static"),
         (["--replicas", "3"], "3 x cpu"),
         (["--run-seed", "-1"], "run-seed"),
-        (["--offload-experts", "-2"], "offload-experts"),
+        (["--offload", "lru,slots=-2"], "out of range"),
+        (["--offload", "lru,slots=2"], "no routed experts"),
+        (["--offload", "static-cpu,slots=2"], "not executed"),
         (["--weight-dtype", "fp8"], "fp8 weights on a CPU"),
         pytest.param(
             ["--on", "cuda"], "sees no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")

@@ -36,7 +36,6 @@ def main(arguments: Sequence[str]) -> int:
             layers=options.layers,
             seed=options.seed,
             dtype=options.dtype,
-            offload_experts=options.offload_experts,
             record_routing=options.record_routing is not None,
         )
         check_device(request.device)
@@ -107,7 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--layers", type=int, default=0, help="layers of the model to run [all]")
     parser.add_argument("--seed", type=int, default=0, help="of weights and prompts")
     parser.add_argument("--dtype", default="auto", help="of activations and cache: auto, fp32, fp16, bf16")
-    parser.add_argument("--offload-experts", type=int, default=0, help="experts a layer kept on the device [all]")
     parser.add_argument("--record-routing", type=Path, help="write which experts each token chose (.npz or .jsonl)")
     return parser
 

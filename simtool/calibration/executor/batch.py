@@ -54,7 +54,8 @@ class StepOutcome:
 
     seconds: of the whole step. family_s: operator family → seconds (empty where not timed); what is left of `seconds`
     is the host's. host_s: seconds of preparing inputs on the host (before the device work), part of `seconds`.
-    routing: int16[tokens, layers, top_k], experts of the step's tokens, where it was asked for.
+    routing: int16[tokens, layers, top_k], experts of the step's tokens, where it was asked for. experts: int64[layers,
+    2], of those that the step needed how many were on the device and how many were copied, where they are offloaded.
     """
 
     tokens: tuple[NDArray[np.int64], ...]
@@ -62,3 +63,4 @@ class StepOutcome:
     host_s: float
     family_s: Mapping[str, float]
     routing: NDArray[np.int16] | None = None
+    experts: NDArray[np.int64] | None = None

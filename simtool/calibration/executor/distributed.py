@@ -43,7 +43,7 @@ class DistributedRunner:
         with world.watched():
             for rank in range(1, world.size):  # a rank that is gone would be waited for in vain when groups are made
                 world.wait_for(f"{self._session}/here/{rank}")
-            _, self._pipe = _built(world, arch, parallel, options)
+            self._worker, self._pipe = _built(world, arch, parallel, options)
             for rank in range(1, world.size):
                 world.wait_for(f"{self._session}/ready/{rank}")
 
@@ -69,6 +69,12 @@ class DistributedRunner:
             tokens = tuple(self._tokens(flight, dp_rank) for dp_rank in range(self._parallel.dp))
         seconds = time.perf_counter() - flight.start
         return StepOutcome(tokens=tokens, seconds=seconds, host_s=flight.host_s, family_s={})
+
+    def forget_experts(self) -> None:
+        """As Runner says."""
+        with self._world.watched():
+            self._tell(("forget", None))
+        self._worker.forget_experts()
 
     def close(self) -> None:
         """The ranks end their session. The world stays: `World.close` ends it."""
@@ -133,11 +139,14 @@ def serve_worker(world: World, arch: ModelArchitecture, parallel: Parallel, opti
             pipe.drain()
             world.store.set(f"{session}/ended/{world.rank}", b"=")
             return
+        number += 1
+        if kind == "forget":
+            worker.forget_experts()
+            continue
         found = pipe.run(pipe.inputs(content))
         if found is not None and place.tp_rank == 0:
-            key = _token_key(session, number, place.dp_rank)
+            key = _token_key(session, number - 1, place.dp_rank)
             world.store.set(key, b"=" + found.cpu().numpy().astype(np.int64).tobytes())  # never an empty value
-        number += 1
 
 
 def check_world(world: World, arch: ModelArchitecture, parallel: Parallel, options: ExecutorOptions) -> None:

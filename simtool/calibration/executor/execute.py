@@ -128,9 +128,10 @@ def run_here(
             options = executor_options(pool, blocks, request, device)
             opened.append((start or start_runner)(job.architecture, pool.parallel, options))
             warm_up(opened[-1], pool, job)
+            opened[-1].forget_experts()  # that warming up has loaded: a run begins with none
             runners += replicas_on(opened[-1], pool.replicas, num_blocks=blocks, lanes=pool.parallel.pp)
         clock = host_clock(device, alone=is_alone(job))
-        if request.offload_experts:
+        if any(not pool.offload.off for pool in job.plan.pools):
             clock = replace(clock, steady=None)  # a step run twice finds its experts the second time
         with _profiled(trace):
             execution = run_job(job, runners, seed=request.seed, clock=clock, environment=environment)
@@ -151,7 +152,7 @@ def executor_options(pool: Pool, num_blocks: int, request: ExecuteRequest, devic
         seed=request.seed,
         dtype=request.dtype,
         capture_sizes=tuple(capture_sizes(pool.scheduler)) if device == "cuda" and not request.record_routing else (),
-        offload_cache_experts=request.offload_experts,
+        offload=pool.offload,
         overlap=pool.overlap,
         record_routing=request.record_routing,
     )

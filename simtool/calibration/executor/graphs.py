@@ -36,7 +36,7 @@ class DecodeGraphs:
         self._block_size, self._scratch = options.block_size, options.num_blocks
         self._captured: dict[tuple[int, int], Captured] = {}
         mixtures = any(isinstance(layer.mlp, Mixture) for layer in worker.decoder.layers)
-        if mixtures and (options.offload_cache_experts or not groups_on(options.device, worker.decoder.dtype)):
+        if mixtures and (not options.offload.off or not groups_on(options.device, worker.decoder.dtype)):
             hint = "no capture_sizes, or resident bf16 experts"
             raise InputError("CUDA graphs", "cannot hold a loop over experts that the routing decides", hint)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simtool.calibration.executor.options import compute_dtype
+from simtool.calibration.executor.options import EXECUTED_OFFLOADS, compute_dtype
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.reduced import plan_architecture
@@ -92,6 +92,12 @@ def executable_pool(
     if pool.scheduler.scheduling == "static":
         hint = "chunked, no_chunking or prefill_first"
         raise InputError("scheduling static", "is simulated, not executed", hint)
+    if pool.offload.policy not in EXECUTED_OFFLOADS:
+        hint = f"--offload {' or '.join(f'{name},slots=N' for name in EXECUTED_OFFLOADS[1:])}"
+        raise InputError(f"offload {pool.offload.policy}", "is simulated, not executed", hint)
+    if not pool.offload.off and pool.replicas > 1:
+        rule = f"the executor's {pool.replicas} replicas share one copy of the weights, and so would share its experts"
+        raise InputError("offload", rule, "--replicas 1")
     if len(set(pool.stage_devices)) > 1:
         raise InputError(pool.stage_devices, "the executor runs one kind of device", "plan with one device type")
     scheduler, notes = pool.scheduler, []

@@ -116,9 +116,10 @@ class Mixture:
 
 
 def _store(mlp: MoeMlp, site: LayerSite) -> ExpertStore:
-    kept = site.options.offload_cache_experts
-    up, down = expert_matrices(mlp, site, "cpu" if kept else site.weights.device)
-    return OffloadedExperts(up, down, kept, site.weights.device) if kept else ResidentExperts(up, down)
+    offload, device = site.options.offload, site.weights.device
+    if offload.off:
+        return ResidentExperts(*expert_matrices(mlp, site, device))
+    return OffloadedExperts(*expert_matrices(mlp, site, "cpu"), offload, device)
 
 
 def _filled(x: torch.Tensor, rows: int, value: float) -> torch.Tensor:

@@ -7,8 +7,9 @@ from typing import Literal
 
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
-from simtool.plan import Overlap
+from simtool.plan import ExpertOffload, Overlap
 
+EXECUTED_OFFLOADS = ("none", "lru", "lfu")
 FLOATS = ("fp32", "fp16", "bf16")
 
 
@@ -17,8 +18,8 @@ class ExecutorOptions:
     """num_blocks: KV blocks of `block_size` tokens on each rank. seed: of the weights.
 
     dtype: of activations, cache and unquantised weights ("auto": the model's activation dtype). capture_sizes: decode
-    batches that CUDA graphs are captured for, padded up to (empty: none). offload_cache_experts: experts a layer that
-    stay on the device, all being in host memory (0: all are on the device). overlap: shared experts beside the routed
+    batches that CUDA graphs are captured for, padded up to (empty: none). offload: of routed
+    experts, all of which are then in host memory. overlap: shared experts beside the routed
     ones (branch_stream) and nano-batches, a stream each (on a CPU one after the other). timed: seconds by operator
     family (not where a CUDA graph runs). record_routing: each step tells which experts its tokens chose (not from a
     CUDA graph).
@@ -30,7 +31,7 @@ class ExecutorOptions:
     seed: int = 0
     dtype: str = "auto"
     capture_sizes: tuple[int, ...] = ()
-    offload_cache_experts: int = 0
+    offload: ExpertOffload = field(default_factory=ExpertOffload)
     overlap: Overlap = field(default_factory=Overlap)
     timed: bool = True
     record_routing: bool = False
@@ -40,14 +41,18 @@ class ExecutorOptions:
             raise InputError(self.num_blocks, "KV blocks must be at least 1")
         if self.block_size < 1:
             raise InputError(self.block_size, "block_size must be at least 1 token")
-        if self.offload_cache_experts < 0:
-            raise InputError(self.offload_cache_experts, "experts kept on the device must not be negative")
+        if self.offload.policy not in EXECUTED_OFFLOADS:
+            raise InputError(
+                self.offload.policy, "is simulated, not executed", f"one of {', '.join(EXECUTED_OFFLOADS)}"
+            )
+        if not self.offload.off and self.offload.slots < 1:
+            raise InputError(self.offload.slots, "slots of a layer must be at least 1 where experts are offloaded")
         if self.device not in ("cpu", "cuda"):
             raise InputError(self.device, "no such device", "cpu or cuda")
         if self.capture_sizes and self.device != "cuda":
             raise InputError(self.device, "has no CUDA graphs", "capture_sizes is for cuda")
-        if len(self.overlap.nano_batches) > 1 and (self.offload_cache_experts or self.record_routing):
-            what = "offloaded experts serve" if self.offload_cache_experts else "routing is recorded of"
+        if len(self.overlap.nano_batches) > 1 and (not self.offload.off or self.record_routing):
+            what = "routing is recorded of" if self.offload.off else "offloaded experts serve"
             raise InputError("nano_batches", f"{what} one batch at a time", "--overlap none or shared-experts")
         if self.capture_sizes and self.record_routing:
             raise InputError("record_routing", "a CUDA graph does not tell its routing", "no capture_sizes")

@@ -35,6 +35,10 @@ class ReplicaRunner:
         """As Runner says."""
         return self._inner.collect(self._first_lane + lane)
 
+    def forget_experts(self) -> None:
+        """As Runner says."""
+        self._inner.forget_experts()
+
     def close(self) -> None:
         """The other replicas may go on: who started the runner ends it."""
 

@@ -14,16 +14,14 @@ _MOST_SEED = 2**31
 class ExecuteRequest:
     """device "": the GPU where torch sees one. layers: of the model (0: all). seed: of weights and prompts.
 
-    dtype: of activations, cache and unquantised weights ("auto": the model's). offload_experts: experts a layer that
-    stay on the device while all live in host memory (0: no offload). record_routing: keep which experts
-    each token chose.
+    dtype: of activations, cache and unquantised weights ("auto": the model's). record_routing: keep which experts each
+    token chose.
     """
 
     device: Literal["", "cpu", "cuda"] = ""
     layers: int = 0
     seed: int = 0
     dtype: str = "auto"
-    offload_experts: int = 0
     record_routing: bool = False
 
     def __post_init__(self) -> None:
@@ -33,7 +31,5 @@ class ExecuteRequest:
             raise InputError(self.layers, "layers must be at least 1", "leave it out for the whole model")
         if not 0 <= self.seed < _MOST_SEED:
             raise InputError(self.seed, "is no seed", "a whole number from 0 below 2^31")
-        if self.offload_experts < 0:
-            raise InputError(self.offload_experts, "experts kept on the device must be at least 1")
         if self.dtype not in ("auto", "fp32", "fp16", "bf16"):
             raise InputError(self.dtype, "is no dtype of activations", "auto, fp32, fp16 or bf16")

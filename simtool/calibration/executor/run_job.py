@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from simtool.calibration.executor.execution import SCHEDULE_COLUMNS, Execution, Schedule
 from simtool.calibration.executor.job import Job
+from simtool.calibration.executor.measured_use import measured_use
 from simtool.calibration.executor.real_clock import RealClock, RunStep, Steady
 from simtool.calibration.executor.recording import recorded_routing
 from simtool.errors import InputError
@@ -64,7 +65,12 @@ def run_job(
         plan=job.plan,
         workload=job.workload,
         layers=job.layers,
-        result=replace(result, energy_j=math.nan, steps=result.steps | step_times(steps)),
+        result=replace(
+            result,
+            energy_j=math.nan,
+            steps=result.steps | step_times(steps),
+            offload=measured_use(steps, result.steps),
+        ),
         schedule=schedule_of(steps),
         tokens=tuple(generated.get(req, np.empty(0, np.int32)) for req in range(job.workload.num_requests)),
         environment=environment,

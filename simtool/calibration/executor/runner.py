@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from simtool.calibration.executor.batch import StepBatch, StepOutcome
 from simtool.calibration.executor.graphs import DecodeGraphs
@@ -29,6 +30,9 @@ class Runner(Protocol):
     def collect(self, lane: int) -> StepOutcome:
         """The outcome of the oldest submitted step of that lane; waits for it."""
 
+    def forget_experts(self) -> None:
+        """Offloaded experts leave the device: the next step finds none of them there."""
+
     def close(self) -> None:
         """End it; other processes end too."""
 
@@ -42,6 +46,7 @@ class TorchRunner:
         self._worker = RankWorker(arch, alone(), options, self._timer)
         self._graphs = DecodeGraphs(self._worker, options) if options.capture_sizes else None
         self._done: dict[int, deque[_Pending]] = {}
+        self._counts: NDArray[np.int64] | None = None
 
     def submit(self, lane: int, batches: Sequence[StepBatch]) -> None:
         """Runs the step; on a GPU it is only begun."""
@@ -59,7 +64,7 @@ class TorchRunner:
             prepared = self._now()
             tokens = self._worker.sample(inputs, self._worker.run(inputs, None))
         times = self._now() - start, prepared - start, dict(self._timer.taken()), begun, self._event()
-        pending = _Pending(tokens, *times, self._worker.taken_routes())
+        pending = _Pending(tokens, *times, self._worker.taken_routes(), self._counted())
         self._done.setdefault(lane, deque()).append(pending)
 
     def collect(self, lane: int) -> StepOutcome:
@@ -68,13 +73,20 @@ class TorchRunner:
             raise InputError(lane, "no step of this lane was submitted")
         return self._done[lane].popleft().outcome()
 
-    def expert_hits(self) -> tuple[int, int]:
-        """Hits and misses of offloaded experts, over all layers and steps."""
-        return self._worker.expert_hits()
+    def forget_experts(self) -> None:
+        """As Runner says."""
+        self._worker.forget_experts()
+        self._counts = None
 
     def close(self) -> None:
         """Nothing is left to end."""
         self._done.clear()
+
+    def _counted(self) -> NDArray[np.int64] | None:
+        """Hits and misses of offloaded experts since the last step."""
+        counts, before = self._worker.expert_counts(), self._counts
+        self._counts = counts
+        return counts if counts is None or before is None else counts - before
 
     def _now(self) -> float:
         return time.perf_counter() if self._cuda else time.thread_time()
@@ -100,6 +112,7 @@ class _Pending:
         begun: Any,
         ended: Any,
         routes: torch.Tensor | None,
+        experts: NDArray[np.int64] | None,
     ) -> None:
         self._tokens = tokens
         self._seconds = seconds
@@ -107,6 +120,7 @@ class _Pending:
         self._family_s = family_s
         self._events = begun, ended
         self._routes = routes
+        self._experts = experts
 
     def outcome(self) -> StepOutcome:
         """Waits for the device."""
@@ -120,4 +134,5 @@ class _Pending:
             host_s=self._host_s,
             family_s=self._family_s,
             routing=None if self._routes is None else self._routes.cpu().numpy(),
+            experts=self._experts,
         )

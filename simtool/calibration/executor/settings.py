@@ -41,7 +41,7 @@ def settings_of(job: Job, request: ExecuteRequest, device: str) -> RunSettings:
         activation_dtype=job.compute_dtype,
         weight_dtypes=_stored(job.architecture, job.compute_dtype),
         kv_dtype=job.compute_dtype,
-        offload_experts=request.offload_experts if _mixtures(job.architecture) else 0,
+        offload_experts=max(pool.offload.slots for pool in job.plan.pools),
         overlap=any(pool.overlap.branch_stream for pool in job.plan.pools)
         and not _overlap_lacks(job.architecture, device),
         nano_batches=max(1, *(len(pool.overlap.nano_batches) for pool in job.plan.pools)),
@@ -58,8 +58,6 @@ def _request_notes(job: Job, request: ExecuteRequest, device: str) -> Iterator[s
     wanted = job.architecture.activation_dtype
     if job.compute_dtype != wanted:
         yield f"activations and float weights in {job.compute_dtype}, not the model's {wanted} that is predicted"
-    if request.offload_experts and not _mixtures(job.architecture):
-        yield "no experts offloaded: the model has none"
     if request.record_routing and device == "cuda":
         yield "CUDA graphs off: a graph does not tell which experts it chose"
     overlaps = [pool.overlap for pool in job.plan.pools]

@@ -44,6 +44,10 @@ class OwningRunner:
         """As Runner says."""
         return self._inner.collect(lane)
 
+    def forget_experts(self) -> None:
+        """As Runner says."""
+        self._inner.forget_experts()
+
     def close(self) -> None:
         """End the session and all its processes, also after a failure."""
         try:

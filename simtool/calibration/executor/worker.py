@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from simtool.calibration.executor.batch import StepBatch
 from simtool.calibration.executor.decoder import Decoder, Hidden
@@ -70,8 +72,16 @@ class RankWorker:
         self._routes.clear()
         return routes
 
-    def expert_hits(self) -> tuple[int, int]:
-        """Of experts that a step needed: how often they were on the device and how often they were copied."""
+    def expert_counts(self) -> NDArray[np.int64] | None:
+        """int64[layers, 2]: hits and misses of offloaded experts so far; None where none are."""
+        counts = [(store.hits, store.misses) for store in self._offloaded()]
+        return np.array(counts, np.int64) if counts else None
+
+    def forget_experts(self) -> None:
+        """Offloaded experts leave the device, and their counts begin anew."""
+        for store in self._offloaded():
+            store.forget()
+
+    def _offloaded(self) -> list[OffloadedExperts]:
         stores = [layer.mlp.experts for layer in self.decoder.layers if isinstance(layer.mlp, Mixture)]
-        kept = [store for store in stores if isinstance(store, OffloadedExperts)]
-        return sum(store.hits for store in kept), sum(store.misses for store in kept)
+        return [store for store in stores if isinstance(store, OffloadedExperts)]

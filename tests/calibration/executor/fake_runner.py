@@ -42,6 +42,9 @@ class FakeRunner:
         tokens = tuple(self._rank(cache, batch) for cache, batch in zip(self.caches, batches, strict=True))
         return StepOutcome(tokens=tokens, seconds=self.seconds_of(batches), host_s=0.0, family_s={})
 
+    def forget_experts(self):
+        pass
+
     def close(self):
         self.closed = True
 

@@ -21,7 +21,7 @@ from simtool.models.architecture import RecurrentMixer, SparseIndexer  # noqa: E
 from simtool.models.config import load_architecture  # noqa: E402
 from simtool.models.reduced import reduced  # noqa: E402
 from simtool.overlaps import STOCK  # noqa: E402
-from simtool.plan import Overlap, Parallel  # noqa: E402
+from simtool.plan import ExpertOffload, Overlap, Parallel  # noqa: E402
 from tests.calibration.executor.models import DENSE, GQA, MLA, MODELS, MOE, model  # noqa: E402
 from tests.calibration.executor.serving import BLOCK, prompts, requests, serve  # noqa: E402
 
@@ -45,7 +45,7 @@ def test_offloaded_experts_compute_the_same_and_count_their_hits(kept, monkeypat
     monkeypatch.setattr(
         OffloadedExperts, "_order", lambda self, busy: needed.append((id(self), list(busy))) or order(self, busy)
     )
-    runner = TorchRunner(arch, replace(OPTIONS, offload_cache_experts=kept))
+    runner = TorchRunner(arch, replace(OPTIONS, offload=ExpertOffload(policy="lru", slots=kept)))
     found, outcomes = outputs_of(runner)
     assert found == outputs_of(TorchRunner(arch, OPTIONS))[0]
     hits = misses = 0
@@ -60,7 +60,10 @@ def test_offloaded_experts_compute_the_same_and_count_their_hits(kept, monkeypat
             elif len(cache) >= kept:
                 cache.pop(0)
             cache.append(expert)
-    assert runner.expert_hits() == (hits, misses)
+    counts = np.sum([outcome.experts.sum(axis=0) for outcome in outcomes], axis=0)
+    assert counts.tolist() == [hits, misses]
+    runner.forget_experts()
+    assert not runner._worker.expert_counts().any()
     assert hits > 0 or kept == 1
     if kept >= 8:
         assert misses <= 2 * 8  # each expert of both layers once
@@ -88,7 +91,7 @@ def test_a_cut_step_has_each_slot_once_in_order():
     assert [part[0].tokens for part in parts] == [8, 18]
     assert cut(batches, Overlap(nano_batches=(0.5, 0.5), min_prefill_tokens=27)) == [batches]
     assert cut(batches, Overlap()) == [batches]
-    for changes in ({"offload_cache_experts": 2}, {"record_routing": True}):
+    for changes in ({"offload": ExpertOffload(policy="lru", slots=2)}, {"record_routing": True}):
         with pytest.raises(InputError, match="one batch at a time"):
             replace(OPTIONS, overlap=STOCK["two-batch"], **changes)
 
@@ -152,7 +155,8 @@ def test_dtypes_without_a_kernel_are_refused():
     [
         ({"num_blocks": 0}, "at least 1"),
         ({"block_size": 0}, "at least 1 token"),
-        ({"offload_cache_experts": -1}, "not be negative"),
+        ({"offload": ExpertOffload(policy="lru")}, "at least 1"),
+        ({"offload": ExpertOffload(policy="speculative", slots=2)}, "not executed"),
         ({"device": "tpu"}, "no such device"),
         ({"capture_sizes": (1,)}, "no CUDA graphs"),
     ],

@@ -12,6 +12,7 @@ from simtool.calibration.executor.runner import TorchRunner  # noqa: E402
 from simtool.calibration.executor.step import Step  # noqa: E402
 from simtool.errors import InputError  # noqa: E402
 from simtool.models.routing.trace import needed  # noqa: E402
+from simtool.plan import ExpertOffload  # noqa: E402
 from tests.calibration.executor.models import MODELS  # noqa: E402
 from tests.calibration.executor.reference import Reference  # noqa: E402
 from tests.calibration.executor.serving import BLOCK, next_batch, prompts, requests, take  # noqa: E402
@@ -49,7 +50,7 @@ def test_recorded_experts_are_those_of_a_plain_forward_pass(name, budget):
 
 @pytest.mark.parametrize("kept", [2, 3, 8])
 def test_hits_of_offloaded_experts_are_those_of_a_plain_lru_on_the_recorded_routing(kept):
-    runner, _, steps = recorded("moe", replace(OPTIONS, offload_cache_experts=kept), 20)
+    runner, _, steps = recorded("moe", replace(OPTIONS, offload=ExpertOffload(policy="lru", slots=kept)), 20)
     hits = misses = 0
     caches = [[] for _ in range(steps[0][1].shape[1])]  # least recently used first
     for _, routing in steps:
@@ -63,7 +64,7 @@ def test_hits_of_offloaded_experts_are_those_of_a_plain_lru_on_the_recorded_rout
                 elif len(cache) == kept:
                     cache.pop(0)
                 cache.append(expert)
-    assert runner.expert_hits() == (hits, misses)
+    assert runner._worker.expert_counts().sum(axis=0).tolist() == [hits, misses]
     assert hits > 0
 
 

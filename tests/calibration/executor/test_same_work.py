@@ -20,7 +20,7 @@ from simtool.calibration.executor.worker import RankWorker  # noqa: E402
 from simtool.models.lowering import lower  # noqa: E402
 from simtool.models.memory import weight_bytes_per_device  # noqa: E402
 from simtool.models.operators import StepBatch as LoweredBatch  # noqa: E402
-from simtool.plan import Parallel  # noqa: E402
+from simtool.plan import ExpertOffload, Parallel  # noqa: E402
 from tests.calibration.executor.models import MODELS  # noqa: E402
 from tests.calibration.executor.serving import BLOCK, Request, next_batch, prompts, requests  # noqa: E402
 
@@ -148,7 +148,7 @@ def test_padded_decodes_sample_what_unpadded_ones_do(name, monkeypatch):
     graphs = DecodeGraphs(
         worker,
         SimpleNamespace(
-            capture_sizes=(4, 1), block_size=BLOCK, num_blocks=BLOCKS, offload_cache_experts=0, device="cpu"
+            capture_sizes=(4, 1), block_size=BLOCK, num_blocks=BLOCKS, offload=ExpertOffload(), device="cpu"
         ),
     )
     captures = []
