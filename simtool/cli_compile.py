@@ -1,17 +1,17 @@
-"""`simtool compile`: make the machine code of the simulator's kernel now instead of in the first run."""
+"""`simtool compile`: make the machine code of the simulator's kernels now instead of in the first run."""
 
 from __future__ import annotations
 
 
 def compile_command() -> int:
-    """Compile the simulator's kernel and keep it on disk (done by the first run otherwise; half a minute, once)."""
+    """Compile the simulator's kernels and keep them on disk (done by the first run otherwise; half a minute, once)."""
     from simtool.simulator.warm import compile_kernel, kernel_is_ready
     from simtool.terminal import note
 
     if kernel_is_ready():
-        note("the kernel is compiled already")
+        note("the kernels are compiled already")
         return 0
-    note("compiling the simulator's kernel, once")
+    note("compiling the simulator's kernels, once")
     compile_kernel()
     return 0
 
@@ -21,6 +21,6 @@ def announce_compilation(*, replica: bool = True, tasks: bool = False) -> None:
     from simtool.simulator.warm import kernel_is_ready
     from simtool.terminal import note
 
-    if not kernel_is_ready(replica=replica, tasks=tasks):
+    if not kernel_is_ready(replica=replica, tasks=tasks, offload=False):
         long = "half a minute" if replica else "ten seconds"
         note(f"compiling the simulator's kernel first; this happens once and takes {long}")

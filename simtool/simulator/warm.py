@@ -1,6 +1,13 @@
-"""Compile the kernels ahead of time: tiny runs touch every entry that Python calls."""
+"""Compile the kernels ahead of time: tiny runs touch every entry that Python calls, each kernel in its own process."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 
@@ -14,28 +21,43 @@ from simtool.simulator.tasks.simulate import simulate_tasks
 from simtool.simulator.tasks.task import Resource, Task
 from simtool.workload import make_workload
 
-_REPLICA = ("arrive", "advance", "run_event")
-_TASKS = ("make_arrays_struct", "run_graph")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """What is compiled together. entries: what Python calls; touch: a run that calls them all."""
+
+    entries: tuple[str, ...]
+    touch: Callable[[], None]
+
+    @property
+    def ready(self) -> bool:
+        """Whether its machine code, of this version, lies on disk (or nothing is to be compiled)."""
+        folder = Path(cache_folder())
+        return not COMPILED or all(any(folder.rglob(f"*.{entry}-*.nbi")) for entry in self.entries)
 
 
-def kernel_is_ready(*, replica: bool = True, tasks: bool = True) -> bool:
+def kernel_is_ready(*, replica: bool = True, tasks: bool = True, offload: bool = True) -> bool:
     """Whether machine code of the kernels asked for, of this version, lies on disk (or nothing is to be compiled)."""
-    from pathlib import Path
-
-    folder = Path(cache_folder())
-    entries = (*(_REPLICA if replica else ()), *(_TASKS if tasks else ()))
-    return not COMPILED or all(any(folder.rglob(f"*.{entry}-*.nbi")) for entry in entries)
+    asked = ((replica, REPLICA), (tasks, TASKS), (offload, OFFLOAD))
+    return all(kernel.ready for wanted, kernel in asked if wanted)
 
 
 def compile_kernel() -> None:
-    """Compile and keep the replica's kernel and that of task graphs; does nothing new where that is done."""
+    """Compile and keep the kernels of the replica, of task graphs and of expert offload: those that are not on disk."""
+    lacking = [kernel.touch for kernel in (REPLICA, TASKS, OFFLOAD) if not kernel.ready]
+    if lacking:
+        # Spawned: numba's compiler is not to be forked, and the caller may have threads.
+        with ProcessPoolExecutor(min(len(lacking), os.cpu_count() or 1), get_context("spawn")) as processes:
+            for done in [processes.submit(touch) for touch in lacking]:
+                done.result()
+
+
+def _run_replicas() -> None:
     engine = _one_step_engine()
     one, apart = np.ones(4, np.int32), np.arange(4.0)
     simulate_engines([engine], make_workload(apart, one, one))
     simulate_engines([engine] * 2, make_workload(apart, one, one), router="least_outstanding")
     simulate_engines([engine] * 2, make_workload(0 * apart, one, one, max_concurrency=2))
-    link = Resource(name="link", rate=1.0)
-    simulate_tasks(TaskGraph(resources=(link,), tasks=(Task(name="copy", work={"link": 1.0}),)))
 
 
 def _one_step_engine() -> EngineSpec:
@@ -43,3 +65,30 @@ def _one_step_engine() -> EngineSpec:
     scheduler = Scheduler(max_num_seqs=1, max_num_batched_tokens=1, async_scheduling=False)
     pool = Pool(device="none", scheduler=scheduler, kv=KvPolicy(block_size=1))
     return blank_engine(pool, num_blocks=2, max_model_len=2, step_s=1.0)
+
+
+def _run_tasks() -> None:
+    link = Resource(name="link", rate=1.0)
+    simulate_tasks(TaskGraph(resources=(link,), tasks=(Task(name="copy", work={"link": 1.0}),)))
+
+
+def _run_offload() -> None:
+    """One object, needed once. What no command runs is imported here, so that none pays for it."""
+    from simtool.simulator.offload.belady import fewest_loads
+    from simtool.simulator.offload.cache import ExpertCache
+    from simtool.simulator.offload.needs import Needs
+    from simtool.simulator.offload.policy import lru
+    from simtool.simulator.offload.prices import Prices
+    from simtool.simulator.offload.store import expert_store
+
+    store, one = expert_store(1, 1, 1, 1), np.ones(1, np.int64)
+    needs = Needs(starts=np.arange(2), objects=0 * one, tokens=one, layers=1)
+    prices = Prices(dense_s=np.ones((1, 1)), expert_s=np.ones((1, 2)), load_s=np.ones(1))
+    ExpertCache(store, lru(), prices).run(needs)
+    ExpertCache(store, lru(), prices).visit(0, [0])
+    fewest_loads(store, needs)
+
+
+REPLICA = Kernel(entries=("arrive", "advance", "run_event"), touch=_run_replicas)
+TASKS = Kernel(entries=("make_arrays_struct", "run_graph"), touch=_run_tasks)
+OFFLOAD = Kernel(entries=("make_offload_struct", "advance_store", "decide_visit", "kept_needs"), touch=_run_offload)

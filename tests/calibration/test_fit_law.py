@@ -117,7 +117,8 @@ def test_a_law_alone_gets_no_residual_but_keeps_its_box() -> None:
     assert outside == pytest.approx([0.0, 7.0])
 
 
-def test_residual_survives_being_stored_as_integers() -> None:
+def test_residual_survives_being_stored_as_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simtool.calibration.fit_family.SWEEPS", 3)
     fit = fit_family(bent_gemms(), PEAK, BANDWIDTH, seed=2)
     residual = fit.residual
     assert isinstance(residual, SeparableResidual)

@@ -1,8 +1,7 @@
-"""simtool calibrate: measure, fit, import and report from the command line, and what it refuses."""
+"""simtool calibrate: fit, import and report from the command line, and what it refuses."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -199,32 +198,3 @@ def test_without_torch_the_hint_says_how_to_go_on(tmp_path):
     assert "llm-simtool[gpu]" in " ".join(told.stderr.split())
     assert "Traceback" not in told.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_measuring_a_little_then_going_on_then_fitting_again(tmp_path):
-    pytest.importorskip("torch", reason="measuring needs torch")
-    flags = ["--device", "cpu", "--families", "elementwise", "--out", str(tmp_path)]
-    assert run(["calibrate", "--budget", "12s", *flags]) == 0
-    before = (tmp_path / "points.jsonl").read_text().splitlines()
-    assert run(["calibrate", "--budget", "15s", *flags]) == 0
-    after = (tmp_path / "points.jsonl").read_text().splitlines()
-    assert after[: len(before)] == before
-    assert len(after) > len(before)
-    assert run(["calibrate", "--budget", "15s", *flags, "--seed", "3"]) == 2
-    assert (tmp_path / "points.jsonl").read_text().splitlines() == after
-
-
-def test_ctrl_c_keeps_what_was_measured(tmp_path):
-    pytest.importorskip("torch", reason="measuring needs torch")
-    code = "from simtool.cli import main; main()"
-    flags = ["--device", "cpu", "--families", "elementwise", "--budget", "120s", "--out", str(tmp_path)]
-    child = subprocess.Popen([sys.executable, "-c", code, "calibrate", *flags], stderr=subprocess.PIPE, text=True)
-    journal = tmp_path / "points.jsonl"
-    while child.poll() is None and not (journal.exists() and len(journal.read_text().splitlines()) > 5):
-        pass
-    child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=60)
-    assert child.returncode == 130
-    assert "Traceback" not in told
-    assert not list(tmp_path.glob("cpu*.json"))
-    assert len(journal.read_text().splitlines()) > 5

@@ -62,22 +62,3 @@ def test_layer_by_layer_as_the_walk(seed, name, slots):
         assert sorted(found.hits + found.loads + found.cpu) == objects
     assert (cache.hits, cache.misses) == (done.total("hits"), done.total("misses"))
     assert (cache.held() == done.resident).all()
-
-
-@quick
-@given(seeds, st.integers(1, 4), st.integers(1, 6))
-def test_hits_are_those_of_the_executor_s_store(seed, batch, kept):
-    """The executor's own loop over a layer's experts, on matrices of one number."""
-    torch = pytest.importorskip("torch")
-    from simtool.calibration.executor.offloaded_experts import OffloadedExperts
-    from simtool.calibration.executor.timer import FamilyTimer
-
-    rng = np.random.default_rng(seed)
-    real = OffloadedExperts(torch.ones(EXPERTS, 2, 1), torch.ones(EXPERTS, 1, 1), kept, "cpu")
-    cache = ExpertCache(expert_store(1, EXPERTS, 100, kept), stock.lru(), priced(1, EXPERTS))
-    timer = FamilyTimer(on=False)
-    for _ in range(20):
-        chosen = rng.random((batch, EXPERTS)).argsort(axis=1)[:, :2]
-        real.run(torch.ones(batch, 1), torch.tensor(chosen), torch.ones(batch, 2), timer)
-        cache.visit(0, np.unique(chosen).tolist())
-        assert (cache.hits, cache.misses) == (real.hits, real.misses)

@@ -1,6 +1,7 @@
 """Overlap in a replica's step tables: as the task graphs say, bounded, and nothing where nothing overlaps."""
 
 from dataclasses import fields, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -29,12 +30,17 @@ NONE = Pool(device="h200", parallel=Parallel(tp=4), scheduler=KNOBS)
 FUSED, TWO = (replace(NONE, overlap=STOCK[name]) for name in ("fused", "two-batch"))
 
 
+POOLS = {"none": NONE, "fused": FUSED, "two-batch": TWO}
+
+
+@cache
+def costs(pool):
+    return price_pool(ARCH, pool, HARDWARE)
+
+
+@cache
 def engine(pool):
-    return compile_engine(ARCH, pool, HARDWARE, host=HOST)
-
-
-COSTS = price_pool(ARCH, TWO, HARDWARE)
-ENGINES = {name: engine(pool) for name, pool in (("none", NONE), ("fused", FUSED), ("two-batch", TWO))}
+    return compile_engine(ARCH, pool, HARDWARE, host=HOST, costs=costs(pool))
 
 
 def saved_s(tables, batch: StepText) -> float:
@@ -66,7 +72,7 @@ def saved_s(tables, batch: StepText) -> float:
 def test_tables_save_what_the_task_graph_of_the_step_saves(name, text):
     batch = parse_batch(text)
     step = overlapped_step(ARCH, NONE, HARDWARE, batch, STOCK[name])
-    off = saved_s(ENGINES[name].tables, batch) - (step.serial_s - step.seconds)
+    off = saved_s(engine(POOLS[name]).tables, batch) - (step.serial_s - step.seconds)
     assert abs(off) < 0.04 * step.serial_s
 
 
@@ -98,12 +104,12 @@ def test_no_overlap_leaves_every_table_as_it_was():
 
 
 def test_the_interval_spans_perfect_overlap_and_none():
-    nominal, lower, upper = COSTS.gains[0].saved
+    nominal, lower, upper = costs(TWO).gains[0].saved
     assert (lower >= nominal).all()
     assert (upper <= nominal).all()
     assert (lower - upper).max() > 0.1
-    assert ENGINES["two-batch"].provenance["overlap"] == "roofline"
-    assert "overlap" not in ENGINES["none"].provenance
+    assert engine(POOLS["two-batch"]).provenance["overlap"] == "roofline"
+    assert "overlap" not in engine(POOLS["none"]).provenance
 
 
 def test_few_tokens_run_without_the_overlap():
@@ -123,7 +129,7 @@ def test_few_tokens_run_without_the_overlap():
     name=st.sampled_from(["fused", "two-batch"]),
 )
 def test_tables_without_overlap_are_never_slower(tokens, decode, prefill, name):
-    tables = ENGINES[name].tables
+    tables = engine(POOLS[name]).tables
     fastest = tables.without_overlap()
     base = tables.token_s[0, tokens] + tables.shared_s[0, tokens]
     least = (fastest.decode_s[0, 1:, 1:] / tables.decode_s[0, 1:, 1:]).max()
@@ -140,7 +146,7 @@ def test_a_serving_run_gains_with_prompts_and_loses_with_few_decodes():
     decodes = make_workload(np.zeros(4), np.full(4, 16, np.int32), np.full(4, 200, np.int32))
 
     def seconds(name, workload):
-        return serving_metrics(simulate_engines([ENGINES[name]], workload))["duration"]
+        return serving_metrics(simulate_engines([engine(POOLS[name])], workload))["duration"]
 
     assert seconds("two-batch", prompts) < 0.95 * seconds("none", prompts)
     assert seconds("two-batch", decodes) > 1.05 * seconds("none", decodes)
@@ -149,7 +155,7 @@ def test_a_serving_run_gains_with_prompts_and_loses_with_few_decodes():
 
 def test_costs_made_for_another_overlap_are_refused():
     with pytest.raises(InputError, match="overlap"):
-        compile_engine(ARCH, NONE, HARDWARE, host=HOST, costs=COSTS)
+        compile_engine(ARCH, NONE, HARDWARE, host=HOST, costs=costs(TWO))
 
 
 def test_waits_for_launches_are_not_saved():

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -193,20 +194,17 @@ def test_a_step_of_few_tokens_sends_whole():
     assert Overlap(nano_batches=(0.5, 0.5)).fallback == Overlap()
 
 
-def engine(overlap):
-    return compile_engine(ARCH, replace(POOL, overlap=overlap), HARDWARE, host=HOST)
-
-
-ENGINES = {
-    "none": engine(Overlap()),
-    "whole": engine(WHOLE),
-    "layers": engine(LAYERS),
-    "few": engine(replace(LAYERS, min_prefill_tokens=256)),
-}
+@cache
+def engines():
+    overlaps = {"none": Overlap(), "whole": WHOLE, "layers": LAYERS, "few": replace(LAYERS, min_prefill_tokens=256)}
+    return {
+        name: compile_engine(ARCH, replace(POOL, overlap=overlap), HARDWARE, host=HOST)
+        for name, overlap in overlaps.items()
+    }
 
 
 def test_tables_cost_steps_with_prompts_alone():
-    whole, layers, few = (ENGINES[name].tables.gain[0] for name in ("whole", "layers", "few"))
+    whole, layers, few = (engines()[name].tables.gain[0] for name in ("whole", "layers", "few"))
     for gain in (whole, layers, few):
         assert np.abs(gain[:, :, 0]).max() < 1e-12  # no prompts
         assert gain.max() < 1e-12  # nothing is saved
@@ -214,13 +212,15 @@ def test_tables_cost_steps_with_prompts_alone():
     assert (layers >= whole - 1e-12).all()
     assert np.array_equal(few[:256], whole[:256])
     assert np.array_equal(few[256:], layers[256:])
-    assert (ENGINES["layers"].lower.gain >= ENGINES["layers"].upper.gain - 1e-12).all()
+    assert (engines()["layers"].lower.gain >= engines()["layers"].upper.gain - 1e-12).all()
 
 
 def test_a_served_run_pays_each_prompt_s_transfer():
     """20 prompts of 500 tokens, a step each: whole costs their KV's time on the NIC, by layers nearly nothing."""
     prompts = make_workload(np.zeros(20), np.full(20, 500, np.int32), np.ones(20, np.int32))
-    seconds = {name: serving_metrics(simulate_engines([found], prompts))["duration"] for name, found in ENGINES.items()}
+    seconds = {
+        name: serving_metrics(simulate_engines([found], prompts))["duration"] for name, found in engines().items()
+    }
     cost_s = 20 * LATENCY_S + 20 * 500 * NIC_S
     assert seconds["whole"] - seconds["none"] == pytest.approx(cost_s, rel=0.05)
     assert 0 <= seconds["layers"] - seconds["none"] < 0.02 * cost_s

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as hyp
 
 from simtool.simulator.routing import ROUTERS
@@ -11,7 +11,9 @@ from simtool.simulator.setup import build_state
 from simtool.simulator.state import LEAP_END, LEAP_START
 from simtool.simulator.stepped import SteppedCluster
 from tests.simulator.engines import law_engine
-from tests.simulator.test_laws import SCENARIOS, assert_same, engines, random_workload, workloads
+from tests.simulator.test_laws import assert_same, engines, random_workload, workloads
+
+SCENARIOS = settings(max_examples=80, deadline=None)  # stepping is a call a step, many times slower than leaping
 
 
 class PricedClock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,16 @@ from simtool.simulator.warm import compile_kernel, kernel_is_ready
 def test_compiled_kernel_is_found_again() -> None:
     compile_kernel()
     assert kernel_is_ready()
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_every_entry_is_compiled() -> None:
+    """Whatever Python calls of a kernel, of all kernels that there are."""
+    compile_kernel()
+    sources = [path.read_text(encoding="utf-8") for path in sorted(Path(jit.__file__).parent.rglob("*.py"))]
+    entries = {name for source in sources for name in re.findall(r"@jit_entry\s+def (\w+)", source)}
+    assert {"advance", "run_graph", "advance_store"} <= entries
+    assert {name for name in entries if not any(Path(cache_folder()).rglob(f"*.{name}-*.nbi"))} == set()
 
 
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")

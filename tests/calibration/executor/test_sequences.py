@@ -67,7 +67,7 @@ def assert_tokens_right(clock, workload):
         assert tokens == greedy(prompt, int(workload.output_tokens[request])), request
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=hyp.integers(0, 10_000),
     mode=hyp.sampled_from(MODES),
