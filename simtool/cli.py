@@ -26,6 +26,7 @@ from simtool import (
     cli_explain,
     cli_overlap,
     cli_plan,
+    cli_rebalance,
     cli_routing,
     cli_simulate,
     cli_sweep,
@@ -57,6 +58,7 @@ app.command("overlap")(cli_overlap.overlap)
 app.command("execute")(cli_execute.execute)
 app.command("validate")(cli_validate.validate)
 app.command("emit")(cli_emit.emit)
+cli_experts.app.command("rebalance")(cli_rebalance.rebalance)
 app.add_typer(cli_experts.app, name="experts")
 app.add_typer(cli_trace.app, name="trace")
 app.add_typer(cli_routing.app, name="routing")
