@@ -23,6 +23,7 @@ LAYERS = (
         "vllm_text",
         "measured",
         "npz_file",
+        "offload_use",
         "summaries",
         "models",
         "traces",
