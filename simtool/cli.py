@@ -24,6 +24,7 @@ from simtool import (
     cli_execute,
     cli_experts,
     cli_explain,
+    cli_offload,
     cli_overlap,
     cli_plan,
     cli_rebalance,
@@ -60,6 +61,7 @@ app.command("validate")(cli_validate.validate)
 app.command("emit")(cli_emit.emit)
 cli_experts.app.command("rebalance")(cli_rebalance.rebalance)
 app.add_typer(cli_experts.app, name="experts")
+app.add_typer(cli_offload.app, name="offload")
 app.add_typer(cli_trace.app, name="trace")
 app.add_typer(cli_routing.app, name="routing")
 app.add_typer(cli_calibrate.app, name="calibrate")

@@ -9,7 +9,7 @@ import numpy as np
 from simtool.errors import InputError
 from simtool.models.routing.sampling import sample_trace
 from simtool.models.routing.shape import MoeShape
-from simtool.models.routing.source_text import parse_source
+from simtool.models.routing.source_text import is_trace_file, parse_source
 from simtool.models.routing.trace import RoutingTrace
 from simtool.models.routing.trace_file import read_routing
 
@@ -23,7 +23,7 @@ def asked_trace(
 
     shape: whose experts (None: the file's, or those that a fitted source was counted on). Raises InputError.
     """
-    if Path(text).is_file() or text.endswith((".npz", ".jsonl", ".jsonl.gz")):
+    if Path(text).is_file() or is_trace_file(text):
         return read_routing(Path(text))
     rng = np.random.default_rng(seed)
     parsed, layers = parse_source(text, shape, rng)
