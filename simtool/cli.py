@@ -24,8 +24,10 @@ from simtool import (
     cli_execute,
     cli_experts,
     cli_explain,
+    cli_offload,
     cli_overlap,
     cli_plan,
+    cli_rebalance,
     cli_routing,
     cli_simulate,
     cli_sweep,
@@ -57,7 +59,9 @@ app.command("overlap")(cli_overlap.overlap)
 app.command("execute")(cli_execute.execute)
 app.command("validate")(cli_validate.validate)
 app.command("emit")(cli_emit.emit)
+cli_experts.app.command("rebalance")(cli_rebalance.rebalance)
 app.add_typer(cli_experts.app, name="experts")
+app.add_typer(cli_offload.app, name="offload")
 app.add_typer(cli_trace.app, name="trace")
 app.add_typer(cli_routing.app, name="routing")
 app.add_typer(cli_calibrate.app, name="calibrate")

@@ -62,15 +62,15 @@ def place(
     from simtool.planners.experts.problem import ExpertProblem
 
     _check(effort, all_layers, out, page)
-    table = read_expert_loads(loads, _pairs(where or []))
+    table = read_expert_loads(loads, read_pairs(where or []))
     problem = ExpertProblem(
         loads=table.loads,
         gpus=gpus,
-        slots=_slots(replicas, gpus, table.loads.shape[1]),
+        slots=given_slots(replicas, gpus, table.loads.shape[1]),
         nodes=nodes,
         groups=groups,
         hierarchical=groups > 1,
-        present=_present(present),
+        present=read_present(present),
         expert_bytes=expert_bytes,
         load_slack=load_slack,
     )
@@ -85,8 +85,7 @@ def _check(effort: float, all_layers: int, out: Path | None, page: Path | None) 
     from simtool.errors import InputError
     from simtool.files import check_output_file
 
-    if not 0 < effort < float("inf"):
-        raise InputError(f"--effort {effort:g}", "must be a number of seconds above 0", "--effort 2")
+    check_effort(effort)
     if not 0 <= all_layers <= _MOST_LAYERS:
         raise InputError(f"--all-layers {all_layers}", f"must be from 0 to {_MOST_LAYERS:,}", "the model's layers")
     if out is not None and page is not None and out.resolve() == page.resolve():
@@ -94,6 +93,14 @@ def _check(effort: float, all_layers: int, out: Path | None, page: Path | None) 
     for path in (out, page):
         if path is not None:
             check_output_file(path)
+
+
+def check_effort(effort: float) -> None:
+    """Raise InputError for seconds that no solver can have."""
+    from simtool.errors import InputError
+
+    if not 0 < effort < float("inf"):
+        raise InputError(f"--effort {effort:g}", "must be a number of seconds above 0", "--effort 2")
 
 
 def _placed(problem: ExpertProblem, limit: float) -> ExpertPlan:
@@ -124,7 +131,8 @@ def plan_object(plan: ExpertPlan, layers: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
+def read_pairs(texts: list[str]) -> dict[str, str]:
+    """COLUMN=VALUE words as a mapping. Raises InputError."""
     from simtool.errors import InputError
 
     for text in texts:
@@ -133,13 +141,15 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in texts)}
 
 
-def _present(path: Path | None) -> Any:
+def read_present(path: Path | None) -> Any:
+    """The placement in the file, [layers, slots]; None without a file. Raises InputError."""
     from simtool.expert_location import read_expert_location
 
     return None if path is None else read_expert_location(path)
 
 
-def _slots(replicas: int, gpus: int, experts: int) -> int:
+def given_slots(replicas: int, gpus: int, experts: int) -> int:
+    """Slots of one GPU; replicas 0: what the experts need. Raises InputError."""
     from simtool.errors import InputError
 
     if gpus < 1:

@@ -89,27 +89,13 @@ def sample(
 
 
 def _trace(source: str, model: str, tokens: int, batch: int, prompt_tokens: int, seed: int) -> RoutingTrace:
-    """Read where it is a file, else sampled: `batch` requests that decode side by side."""
-    import numpy as np
-
-    from simtool.errors import InputError
+    """As `asked_trace`, of the model's experts where one is named."""
     from simtool.models.config import load_architecture
-    from simtool.models.routing.sampling import sample_trace
     from simtool.models.routing.shape import moe_shape
-    from simtool.models.routing.source_text import parse_source
-    from simtool.models.routing.trace_file import read_routing
+    from simtool.models.routing.trace_text import asked_trace
 
-    if Path(source).is_file() or source.endswith((".npz", ".jsonl", ".jsonl.gz")):
-        return read_routing(Path(source))
-    rng = np.random.default_rng(seed)
-    parsed, layers = parse_source(source, moe_shape(load_architecture(model)) if model else None, rng)
-    steps = -(-tokens // batch)
-    if batch * (prompt_tokens + steps) > _MOST:
-        rule = f"are {batch * (prompt_tokens + steps):,} tokens to sample, and at most {_MOST:,} are"
-        raise InputError(f"{batch:,} requests", rule, "fewer --tokens, --prompt-tokens or a smaller --batch")
-    return sample_trace(
-        parsed, sequences=batch, prompt_tokens=prompt_tokens, output_tokens=steps, rng=rng, layers=layers
-    )
+    shape = moe_shape(load_architecture(model)) if model else None
+    return asked_trace(source, shape, tokens=tokens, batch=batch, prompt_tokens=prompt_tokens, seed=seed)
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -87,8 +87,41 @@ def _run_offload() -> None:
     ExpertCache(store, lru(), prices).run(needs)
     ExpertCache(store, lru(), prices).visit(0, [0])
     fewest_loads(store, needs)
+    _serve_offloaded()
+
+
+def _serve_offloaded() -> None:
+    """A step of a serving run without a token in it."""
+    from simtool.models.routing.shape import MoeShape
+    from simtool.plan import ExpertOffload
+    from simtool.simulator.offload.costs import ExpertPrices
+    from simtool.simulator.offload.routes import RouteBank
+    from simtool.simulator.offload.served import OffloadSpec, ServedStore
+    from simtool.simulator.setup import build_state
+
+    one = np.ones(1, np.int32)
+    bank = RouteBank(
+        experts=np.zeros((1, 1, 1), np.int16),
+        guess=np.zeros((1, 1, 0), np.int16),
+        uses=np.ones((1, 1), np.int64),
+        row=np.zeros(1, np.int64),
+        starts=np.arange(2),
+        recorded=False,
+        num_experts=1,
+    )
+    spec = OffloadSpec(
+        offload=ExpertOffload(policy="lru", slots=1),
+        shape=MoeShape(layers=(0,), num_experts=1, top_k=1),
+        bank=bank,
+        expert_bytes=1.0,
+        dense_share=np.ones(1),
+    )
+    store = ServedStore(spec, ExpertPrices(expert_s=np.ones(2), load_s=1.0, cpu_s=None, sync_s=0.0))
+    store.step(build_state([_one_step_engine()], make_workload(np.zeros(1), one, one)), 0, 0, 0.0, 1.0, 0.0)
 
 
 REPLICA = Kernel(entries=("arrive", "advance", "run_event"), touch=_run_replicas)
 TASKS = Kernel(entries=("make_arrays_struct", "run_graph"), touch=_run_tasks)
-OFFLOAD = Kernel(entries=("make_offload_struct", "advance_store", "decide_visit", "kept_needs"), touch=_run_offload)
+OFFLOAD = Kernel(
+    entries=("make_offload_struct", "advance_store", "decide_visit", "kept_needs", "serve_step"), touch=_run_offload
+)

@@ -29,7 +29,8 @@ COMMAND_FLAGS = {
     *("--model", "--over", "--format", "--version", "--target"),
     *("--budget", "--device", "--families", "--models", "--library"),
     *("--gpus", "--nodes", "--groups", "--where", "--present", "--expert-bytes", "--load-slack", "--effort"),
-    *("--all-layers", "--page"),
+    *("--all-layers", "--page", "--experts-ms", "--windows", "--window-steps", "--link", "--inter-link"),
+    *("--routing", "--policy", "--slots", "--context", "--steps"),
     *("--measured", "--again", "--calibrate", "--plans", "--noise", "--gate", "--on", "--layers"),
     *("--tokens", "--ep", "--prompt-tokens", "--record-routing", "--data"),
 }

@@ -81,6 +81,20 @@ def popularity(trace: RoutingTrace) -> NDArray[np.float64]:
     return np.asarray(counts / max(trace.tokens, 1))
 
 
+def window_loads(trace: RoutingTrace, windows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The trace's steps cut into windows of equally many: (tokens of a mean step, steps of each).
+
+    float64[windows, layers, experts] and int64[windows]. Raises InputError for more windows than steps.
+    """
+    numbers, place = np.unique(trace.step, return_inverse=True)
+    if not 1 <= windows <= len(numbers):
+        raise InputError(f"{windows} windows", f"of a trace of {len(numbers):,} steps must be from 1 to that many")
+    window = np.arange(len(numbers)) * windows // len(numbers)
+    steps = np.bincount(window, minlength=windows)
+    counts = loads(trace.experts, window[place], windows, trace.num_experts)
+    return np.asarray(counts / steps[:, None, None]), steps.astype(np.int64)
+
+
 def reuse(trace: RoutingTrace, *, lag: int = 1) -> NDArray[np.float64]:
     """Share of a token's experts that the sequence's token `lag` places before also had, float64[layers].
 

@@ -57,26 +57,41 @@ def plan_rebalancing(
         raise InputError(f"{count} placements, moves of shape {moving_s.shape}", "do not go together")
     if load_s < 0 or not (moving_s >= 0).all():
         raise InputError("seconds", "must not be below 0")
-    run = np.array(
+    run = run_seconds(placements, windows, load_s)
+    chosen, follow = cheapest_path(run, moving_s), run.argmin(axis=1).tolist()
+    moved_s = moves_s(chosen, moving_s)
+    return Rebalancing(
+        chosen=chosen,
+        seconds=float(run[np.arange(len(chosen)), list(chosen)].sum()) + moved_s,
+        moving_s=moved_s,
+        stay_s=float(run[:, 0].sum()),
+        follow_s=float(run.min(axis=1).sum()) + moves_s(follow, moving_s),
+    )
+
+
+def run_seconds(placements: Sequence[Places], windows: Sequence[Window], load_s: float) -> Floats:
+    """[windows, placements]: seconds of the experts of all of a window's steps, without moves."""
+    return np.array(
         [[load_s * window.steps * step_load(held, window.loads) for held in placements] for window in windows]
     )
-    least, came = moving_s[0] + run[0], [np.zeros(count, np.int64)]
-    for row in run[1:]:
+
+
+def cheapest_path(run_s: Floats, moving_s: Floats) -> tuple[int, ...]:
+    """The placement of each window; run_s: [windows, placements], moving_s: [placements, placements], 0 at first."""
+    least, came = moving_s[0] + run_s[0], []
+    for row in run_s[1:]:
         through = least[:, None] + moving_s
         came.append(through.argmin(axis=0))
         least = through.min(axis=0) + row
     chosen = [int(least.argmin())]
-    for before in reversed(came[1:]):
+    for before in reversed(came):
         chosen.append(int(before[chosen[-1]]))
-    chosen.reverse()
-    follow = run.argmin(axis=1).tolist()
-    return Rebalancing(
-        chosen=tuple(chosen),
-        seconds=float(least.min()),
-        moving_s=_moves(chosen, moving_s),
-        stay_s=float(run[:, 0].sum()),
-        follow_s=float(run.min(axis=1).sum()) + _moves(follow, moving_s),
-    )
+    return tuple(reversed(chosen))
+
+
+def moves_s(chosen: Sequence[int], moving_s: Floats) -> float:
+    """Seconds of all moves of a path that begins at placement 0."""
+    return float(sum(moving_s[one, other] for one, other in zip([0, *chosen[:-1]], chosen, strict=True)))
 
 
 def break_even_steps(held: Places, new: Places, loads: Floats, moving_s: float, load_s: float) -> float:
@@ -114,7 +129,3 @@ def move_seconds(problem: ExpertProblem, before: Places, after: Places, near: Li
 
 def _transfer_s(size: float, link: Link) -> float:
     return size / link.bytes_per_s + link.latency_s if size else 0.0
-
-
-def _moves(chosen: Sequence[int], moving_s: Floats) -> float:
-    return float(sum(moving_s[one, other] for one, other in zip([0, *chosen[:-1]], chosen, strict=True)))

@@ -49,7 +49,7 @@ def offloaded_engine(
             shape=shape,
             bank=bank,
             expert_bytes=expert_bytes(arch, pool.parallel),
-            dense_share=_dense_share(arch, shape),
+            dense_share=dense_share(arch, shape),
         ),
     )
 
@@ -61,7 +61,7 @@ def _with_experts(tables: StepTables, experts: ExpertPrices, pool: Pool, shape: 
     return replace(tables, shared_s=least[None, :], experts=experts)
 
 
-def _dense_share(arch: ModelArchitecture, shape: MoeShape) -> Array:
+def dense_share(arch: ModelArchitecture, shape: MoeShape) -> Array:
     """Layers up to each mixture layer since the last one, those behind the last in the first, over all layers."""
     before = np.diff(np.array(shape.layers), prepend=-1).astype(np.float64)
     before[0] += len(arch.layers) - 1 - shape.layers[-1]
