@@ -16,11 +16,11 @@ def compile_command() -> int:
     return 0
 
 
-def announce_compilation(*, replica: bool = True, tasks: bool = False) -> None:
-    """Say on stderr that the first run takes longer, and why. What it runs: a replica, task graphs, or both."""
+def announce_compilation(*, replica: bool = True, tasks: bool = False, offload: bool = False) -> None:
+    """Say on stderr that the first run takes longer, and why. What it runs: a replica, task graphs, offloaded experts."""
     from simtool.simulator.warm import kernel_is_ready
     from simtool.terminal import note
 
-    if not kernel_is_ready(replica=replica, tasks=tasks, offload=False):
+    if not kernel_is_ready(replica=replica, tasks=tasks, offload=offload):
         long = "half a minute" if replica else "ten seconds"
         note(f"compiling the simulator's kernel first; this happens once and takes {long}")

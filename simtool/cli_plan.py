@@ -78,7 +78,11 @@ def _answer(asked: Scenario, json: bool) -> Answer:
     from simtool.terminal import print_json, progress
 
     question = question_of(asked)
-    announce_compilation(tasks=any(not overlap.off for overlap in question.space.overlap))
+    space = question.space
+    announce_compilation(
+        tasks=any(not overlap.off for overlap in space.overlap),
+        offload=space.offload_auto or any(not offload.off for offload in space.offload),
+    )
     try:
         with progress("searching") as say:
             return choose(question, say)
