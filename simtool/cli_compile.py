@@ -17,7 +17,7 @@ def compile_command() -> int:
 
 
 def announce_compilation(*, replica: bool = True, tasks: bool = False, offload: bool = False) -> None:
-    """Say on stderr that the first run takes longer, and why. What it runs: a replica, task graphs, offloaded experts."""
+    """Say on stderr that the first run takes longer, and why. What runs: replicas, task graphs, offloaded experts."""
     from simtool.simulator.warm import kernel_is_ready
     from simtool.terminal import note
 

@@ -50,6 +50,8 @@ def explain(
         print_json(json_text(explanation_object(found)))
     else:
         _print(found)
+    if any(not one.offload.off for one in plan.pools):
+        note("experts are priced as if all were in HBM; `simtool offload walk` tells what offloading them costs")
     for line in unused_profiles(plan):
         note(line)
     return 0

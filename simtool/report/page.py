@@ -13,6 +13,7 @@ from simtool.report.contents import Contents
 from simtool.report.drawing import plan_drawing
 from simtool.report.latency import latency_figure, timeline_figure
 from simtool.report.limits import limits
+from simtool.report.offload_section import offload_section
 from simtool.report.sentence import headline, lead, title
 from simtool.report.shell import page_html, panel, plot, section
 from simtool.report.tables import costs_table, facts_table, plans_table, provenance_table
@@ -25,7 +26,7 @@ def report_page(contents: Contents) -> str:
     figures: dict[str, str] = {}
     body = "".join(
         part(contents, figures)
-        for part in (_head, _plan, _choice, _latency, _where, _load, _money, _provenance, _limits, _asked)
+        for part in (_head, _plan, _choice, _latency, _offload, _where, _load, _money, _provenance, _limits, _asked)
     )
     return page_html(title(contents), body, figures, contents.version)
 
@@ -72,6 +73,11 @@ def _latency(contents: Contents, figures: dict[str, str]) -> str:
     return section("Latency and load over time", say, plots + lines)
 
 
+def _offload(contents: Contents, figures: dict[str, str]) -> str:
+    use = contents.result.offload
+    return "" if use is None else offload_section(use, figures)
+
+
 def _where(contents: Contents, figures: dict[str, str]) -> str:
     if not contents.steps:
         return ""
@@ -81,6 +87,8 @@ def _where(contents: Contents, figures: dict[str, str]) -> str:
         label = f"{step.label}: {duration(step.seconds)}, of which {duration(floor_s)} is the roofline floor"
         panels.append(panel(plot(operator_figure(step), f"operators{index}", figures), label))
     say = "One step of one replica, operator by operator. The solid part is the least that the specification allows."
+    if contents.result.offload is not None:
+        say += " Experts are priced as if all were in HBM: what their offload costs is said above."
     return section("Where the time goes", say, f'<div class="two">{"".join(panels)}</div>')
 
 

@@ -75,7 +75,9 @@ def pool_phrase(pool: Pool, cpus: Collection[str] = ()) -> str:
     copies = f"{pool.replicas} replicas" if pool.replicas > 1 else "one replica"
     names = pool.stage_devices or (pool.device,)
     one = "1 process" if set(names) <= set(cpus) else "1 GPU"
-    return f"{copies} of {parallel_phrase(pool, one)} on {' + '.join(name.upper() for name in dict.fromkeys(names))}"
+    where = " + ".join(name.upper() for name in dict.fromkeys(names))
+    kept = "" if pool.offload.off else f" with experts offloaded ({offload_text(pool.offload)})"
+    return f"{copies} of {parallel_phrase(pool, one)} on {where}{kept}"
 
 
 def plan_phrase(plan: Plan, cpus: Collection[str] = ()) -> str:
@@ -97,7 +99,8 @@ def plan_short(plan: Plan) -> str:
     parts = []
     for pool in plan.pools:
         device = "/".join(dict.fromkeys(pool.stage_devices)) or pool.device
-        parts.append(f"{pool.replicas} × ({parallel_phrase(pool)})" + (f" {device}" if mixed else ""))
+        kept = "" if pool.offload.off else f" {offload_text(pool.offload)}"
+        parts.append(f"{pool.replicas} × ({parallel_phrase(pool)})" + (f" {device}" if mixed else "") + kept)
     return " + ".join(parts)
 
 

@@ -12,7 +12,7 @@ from simtool.metrics import Result, serving_metrics
 from simtool.models.architecture import ModelArchitecture
 from simtool.models.reduced import plan_architecture
 from simtool.plan import Plan, Pool
-from simtool.run import check_devices
+from simtool.run import check_devices, pool_routes
 from simtool.simulator.compile import compile_engine, stage_hardware
 from simtool.simulator.cpu_engine import pool_on
 from simtool.simulator.engine import EngineSpec
@@ -55,7 +55,9 @@ def price_plan(plan: Plan, workload: Workload, layers: int = 0) -> Priced:
     engines: list[EngineSpec] = []
     pools: list[Pool] = []
     for pool in plan.pools:
-        engines += [compile_engine(architecture, pool, hardware, host=host, sequence_tokens=mean)] * pool.replicas
+        bank = pool_routes(architecture, pool, workload)
+        spec = compile_engine(architecture, pool, hardware, host=host, sequence_tokens=mean, bank=bank)
+        engines += [spec] * pool.replicas
         pools += [pool_on(pool, [stage.device for stage in stage_hardware(pool, hardware)])] * pool.replicas
     return Priced(
         plan=plan,

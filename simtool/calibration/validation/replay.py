@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simtool.metrics import Result
 from simtool.simulator import state as st
 from simtool.simulator.engine import EngineSpec
+from simtool.simulator.offload.clock import OffloadClock
 from simtool.simulator.routing import ROUTERS
 from simtool.simulator.run import FIRST_RECORDS, result_of
 from simtool.simulator.setup import build_state
@@ -43,7 +44,8 @@ class Batch:
 class RecordedClock:
     """Each step of a replica ends when the record says; a step that the record lacks takes what it is priced at."""
 
-    def __init__(self, steps: dict[str, F8]) -> None:
+    def __init__(self, steps: dict[str, F8], engines: Sequence[EngineSpec]) -> None:
+        self.prices = OffloadClock(engines)
         self.starts: dict[int, list[float]] = {}
         self.ends: dict[int, list[float]] = {}
         for group in np.unique(steps["replica"].astype(np.int64)).tolist():
@@ -55,9 +57,9 @@ class RecordedClock:
 
     def begin(self, state: State, group: int, lane: int) -> float:
         """Note the batch and its price; another lane may start when it did in the record."""
-        flight = state.flight_f[group, lane]
-        start_s = float(flight[st.LEAP_START])
-        priced_s = float(flight[st.LEAP_END]) - start_s
+        start_s = float(state.flight_f[group, lane, st.LEAP_START])
+        self.prices.begin(state, group, lane)
+        priced_s = self.prices.end(group, lane)
         number = len(self.priced_s.setdefault(group, []))
         self.priced_s[group].append(priced_s)
         self.batches.setdefault(group, []).append(batch_of(state, group, lane))
@@ -92,10 +94,10 @@ class Replay:
 def replay(engines: Sequence[EngineSpec], workload: Workload, router: str, recorded: dict[str, F8]) -> Replay:
     """Schedule `workload` again, each step lasting as long as it was recorded."""
     state = build_state(engines, workload, exact_steps=True, reserve_full=1, record_capacity=FIRST_RECORDS)
-    clock = RecordedClock(recorded)
+    clock = RecordedClock(recorded, engines)
     cluster = SteppedCluster(state, workload, ROUTERS[router], clock)
     cluster.run()
-    result = result_of(cluster, engines, workload)
+    result = replace(result_of(cluster, engines, workload), offload=clock.prices.use())
     return Replay(
         result=result,
         priced_s=_in_order(recorded, clock.priced_s),

@@ -68,6 +68,8 @@ def _families(priced: Priced, execution: Execution, nominal: Replay) -> dict[str
     found = family_seconds(priced, replicas[rows], [nominal.batches[row] for row in rows.tolist()])
     spread = {family: _spread(seconds, rows, nominal) for family, seconds in found.items()}
     nothing = np.zeros(len(replicas))
+    if nominal.result.offload is not None and len(nominal.result.offload.stall_s) == len(nothing):
+        spread["copies"] = nominal.result.offload.stall_s.sum(axis=1)  # waiting for what is copied
     return {family: _filled(column, spread.get(family, nothing)) for family, column in sorted(timed.items())}
 
 
