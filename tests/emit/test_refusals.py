@@ -7,7 +7,7 @@ import pytest
 from simtool.emit import Request, emit
 from simtool.errors import InputError
 from simtool.overlaps import STOCK
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, Scheduler
+from simtool.plan import ExpertOffload, KvPolicy, Parallel, Plan, Pool, Scheduler
 from tests.emit.plans import EXAMPLE, TWO_NODES, plan, with_kv, with_pool, with_scheduler
 
 MOE = plan("qwen3-30b-a3b", parallel=Parallel(tp=4))
@@ -199,3 +199,20 @@ def test_a_priced_library_that_is_not_the_engine_is_said():
     assert any("priced with vllm's kernels" in note for note in emit(EXAMPLE, Request(target="sglang")).notes)
     assert emit(EXAMPLE, Request(target="vllm")).notes == ()
     assert with_kv(EXAMPLE, num_gpu_blocks=9).pools[0].kv == KvPolicy(prefix_caching=True, num_gpu_blocks=9)
+
+
+def test_offload_that_an_engine_has():
+    shared = with_pool(MOE, offload=ExpertOffload(policy="zero-copy", slots=64))
+    made = emit(shared, Request(target="vllm")).files["launch.sh"]
+    # 48 layers of 128 experts, 24 of them in HBM; an expert has 3 x 2048 x 768 bf16 weights, a quarter on each rank
+    gib = 24 * 128 * 3 * 2048 * 768 * 2 / 4 / 2**30
+    for words in ("--offload-backend uva", f"--cpu-offload-gb {gib:.2f}", "--cpu-offload-params experts"):
+        assert words in made
+    refused(shared, "no zero-copy offload", "sglang")
+    refused(shared, "no zero-copy offload", "trtllm")
+    on_cpu = with_pool(MOE, parallel=Parallel(), offload=ExpertOffload(policy="static-cpu", slots=16))
+    made = emit(on_cpu, Request(target="sglang")).files["launch.sh"]
+    for words in ("--kt-num-gpu-experts 16", "--kt-method BF16", "--kt-cpuinfer 112", "--kt-weight-path"):
+        assert words in made
+    refused(on_cpu, "no static-cpu offload")
+    refused(replace(on_cpu, weight_dtype="int4"), "as they are stored|int4", "sglang")

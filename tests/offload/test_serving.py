@@ -67,7 +67,7 @@ def offloaded(engine, policy="lru", routing="zipf:0.8,locality=0.5", **options):
     return replace(engine, tables=tables, lower=tables, upper=tables, offload=spec)
 
 
-@SCENARIOS
+@settings(SCENARIOS, max_examples=60)
 @given(engine=engines(), workload=workloads)
 def test_without_offload_the_clock_is_the_simulator(engine, workload):
     state = build_state([engine], workload, exact_steps=True, reserve_full=1)
