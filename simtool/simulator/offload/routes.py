@@ -53,7 +53,7 @@ def route_bank(routing: str, shape: MoeShape, offload: ExpertOffload, seed: int 
     row, starts = _places(trace)
     return RouteBank(
         experts=trace.experts,
-        guess=_guess(trace, offload, rng),
+        guess=np.ascontiguousarray(_guess(trace, offload, rng)),  # one layout: the kernel is compiled once
         uses=loads(trace.experts, np.zeros(trace.tokens, np.int64), 1, trace.num_experts)[0],
         row=row,
         starts=starts,
