@@ -45,6 +45,9 @@ OTHER_TOOLS = {
     "--ep-num-redundant-experts",
     "--enable-eplb",
     "--eplb-config",
+    "--cpu-offload-gb",
+    "--cpu-offload-params",
+    "--kt-num-gpu-experts",
 }
 VLLM_ONLY = {"--random-input-len", "--random-output-len", "--check"}
 
