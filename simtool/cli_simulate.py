@@ -51,9 +51,8 @@ def simulate(
     plan = plan_to_run(plan_file, asked)
     workload = workload_for(plan, asked)
     prices = known_prices(asked, own_cluster(plan.cluster, plan.profiles).types)
-    announce_compilation(
-        tasks=any(not pool.overlap.off for pool in plan.pools), offload=any(not pool.offload.off for pool in plan.pools)
-    )
+    overlaps, offloads = ([not getattr(pool, name).off for pool in plan.pools] for name in ("overlap", "offload"))
+    announce_compilation(tasks=any(overlaps), offload=any(offloads))
     with output_folder(out) if out else nullcontext() as building:
         with progress("simulating"):
             run = run_plan(plan, workload, slo_of(asked), exact_steps=exact_steps, prices=prices)

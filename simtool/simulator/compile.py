@@ -17,7 +17,7 @@ from simtool.models.architecture import ModelArchitecture
 from simtool.models.routing.shape import moe_shape
 from simtool.plan import Overlap, Pool, Scheduler
 from simtool.simulator.cpu_engine import pool_on
-from simtool.simulator.engine import EngineSpec
+from simtool.simulator.engine import EngineSpec, MemoryBudget
 from simtool.simulator.grids import PREFILL_STEP, capture_sizes, padded_tokens
 from simtool.simulator.host import HostOverhead
 from simtool.simulator.kv_capacity import context_limit, kv_capacity
@@ -71,27 +71,41 @@ def compile_engine(
     nominal = wider.narrowed(pool.scheduler.max_num_batched_tokens, pool.parallel.dp) if wider else None
     nominal = nominal or _tables(costs, pool, stages, host, NOMINAL)
     ends = [_tables(costs, pool, stages, host, end) for end in (LOWER, UPPER)] if interval else [nominal, nominal]
-    spec = EngineSpec(
-        tables=nominal,
+    spec = replace(
+        _resident_engine(pool, nominal, costs, memory, host),
         lower=ends[0],
         upper=ends[1],
-        scheduler=pool.scheduler,
-        block_size=pool.kv.block_size,
         num_blocks=num_blocks,
         watermark_blocks=int(pool.kv.watermark * num_blocks),
-        prefix_caching=pool.kv.prefix_caching,
-        dp=pool.parallel.dp,
-        pp=pool.parallel.pp,
-        devices=pool.parallel.devices,
         max_model_len=longest,
-        memory=memory,
-        provenance=_provenance(costs),
-        request_latency_s=host.request_latency_s,
     )
     if pool.offload.off:
         return spec
     bank = bank or route_bank("", moe_shape(arch), pool.offload)
     return offloaded_engine(spec, arch, pool, stages[0], host, bank)
+
+
+def _resident_engine(
+    pool: Pool, tables: StepTables, costs: StepCosts, memory: MemoryBudget, host: HostOverhead
+) -> EngineSpec:
+    """Without an interval and KV blocks."""
+    return EngineSpec(
+        tables=tables,
+        lower=tables,
+        upper=tables,
+        scheduler=pool.scheduler,
+        block_size=pool.kv.block_size,
+        num_blocks=0,
+        watermark_blocks=0,
+        prefix_caching=pool.kv.prefix_caching,
+        dp=pool.parallel.dp,
+        pp=pool.parallel.pp,
+        devices=pool.parallel.devices,
+        max_model_len=0,
+        memory=memory,
+        provenance=_provenance(costs),
+        request_latency_s=host.request_latency_s,
+    )
 
 
 def price_pool(

@@ -17,6 +17,7 @@ from simtool.calibration.executor.measured_use import measured_use
 from simtool.calibration.executor.real_clock import RealClock, RunStep, Steady
 from simtool.calibration.executor.recording import recorded_routing
 from simtool.errors import InputError
+from simtool.metrics import Result
 from simtool.simulator.routing import ROUTERS
 from simtool.simulator.run import FIRST_RECORDS, result_of
 from simtool.simulator.setup import build_state
@@ -56,10 +57,7 @@ def run_job(
     order = np.argsort(cluster.state.records[: cluster.state.record_n[0], 1], kind="stable")
     steps = [real.steps[place] for place in order]
     result = result_of(cluster, job.engines, job.workload)
-    refused = int(np.count_nonzero(~np.isfinite(result.finish_s)))
-    if refused == job.workload.num_requests:
-        rule = "the plan refuses every request: each is longer than its context or its KV blocks hold"
-        raise InputError(f"{refused} requests", rule, "shorter requests, or more --num-gpu-blocks-override")
+    refused = _refused(result)
     generated = {req: rows.generated(req) for rows in real.sequences() for req in rows.known}
     return Execution(
         plan=job.plan,
@@ -77,6 +75,15 @@ def run_job(
         routing=recorded_routing(steps, job.architecture),
         notes=(*job.notes, *([f"{refused} requests refused: they can never fit"] if refused else [])),
     )
+
+
+def _refused(result: Result) -> int:
+    """How many requests can never fit. Raises InputError where that is all of them."""
+    refused = int(np.count_nonzero(~np.isfinite(result.finish_s)))
+    if refused == len(result.finish_s):
+        rule = "the plan refuses every request: each is longer than its context or its KV blocks hold"
+        raise InputError(f"{refused} requests", rule, "shorter requests, or more --num-gpu-blocks-override")
+    return refused
 
 
 def step_times(steps: Sequence[RunStep]) -> dict[str, NDArray[np.float64]]:
