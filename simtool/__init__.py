@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simtool.plan import KvPolicy, Parallel, Plan, Pool, ProfileFile, Scheduler
+from simtool.plan import ExpertOffload, KvPolicy, Parallel, Plan, Pool, ProfileFile, Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Candidate",
+    "ExpertOffload",
     "InfeasibleError",
     "InputError",
     "KvPolicy",
