@@ -10,14 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from simtool.planners.schedule.layer import FULL, LayerProblem, Piece
 from simtool.planners.schedule.modulo_model import interchangeable
 from simtool.planners.schedule.progress import Effort
+from simtool.planners.schedule.rotation import ordered
 from simtool.planners.schedule.ticks import Ticks
 
 PieceMode = tuple[int, int, int, int]  # operation, cut, piece, mode
+Cuts = tuple[int, ...]  # a way to cut a layer: the cut of each operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Configurations:
     sets: tuple[tuple[int, ...], ...]
 
 
+_MOST_CUTS = 1024  # ways to cut whose bounds are made one by one, some milliseconds each
 _MOST = 2000  # sets; more take seconds to list
 _NODES = 100  # of the search tree, a deterministic second: about what SCIP does in one on these programs
 _SAFE = 1e-6  # SCIP's feasibility tolerance, relative: taken off its bound
@@ -60,7 +64,7 @@ def configuration_bound(problem: LayerProblem, ticks: Ticks, effort: Effort) -> 
     solver = pywraplp.Solver.CreateSolver("SCIP")
     if known is None or solver is None:
         return least
-    _program(solver, problem, known, ticks)
+    _program(solver, problem, known, ticks, whole=True)
     solver.SetSolverSpecificParametersAsString(f"limits/totalnodes = {max(1, round(_NODES * effort.limit))}")
     if effort.wall_s > 0:
         solver.SetTimeLimit(max(1, round(1000 * effort.wall_s)))
@@ -84,8 +88,34 @@ def energy_bound(problem: LayerProblem, ticks: Ticks) -> float:
     return max(taken, default=0) / FULL
 
 
-def _program(solver: Any, problem: LayerProblem, known: Configurations, ticks: Ticks) -> None:
-    """Minimise the time spent in configurations, in ticks."""
+def cut_bounds(problem: LayerProblem, ticks: Ticks) -> dict[Cuts, float]:
+    """Ticks that no period is below, for each way to cut: the same program where modes may be mixed.
+
+    Empty where there are too many ways or too many configurations.
+    """
+    from ortools.linear_solver import pywraplp
+
+    if math.prod(len(operation.cuts) for operation in problem.operations) > _MOST_CUTS:
+        return {}
+    known = configurations(problem, alike=interchangeable(problem), most=_MOST)
+    solver = pywraplp.Solver.CreateSolver("GLOP")
+    if known is None or solver is None:
+        return {}
+    chosen = _program(solver, problem, known, ticks, whole=False)
+    found: dict[Cuts, float] = {}
+    for cuts in product(*(range(len(operation.cuts)) for operation in problem.operations)):
+        for place, row in enumerate(chosen):
+            for cut, x in enumerate(row):
+                x.SetBounds(float(cut == cuts[place]), float(cut == cuts[place]))
+        solved = solver.Solve() == pywraplp.Solver.OPTIMAL
+        found[cuts] = solver.Objective().Value() * (1.0 - _SAFE) if solved else 0.0
+    return found
+
+
+def _program(
+    solver: Any, problem: LayerProblem, known: Configurations, ticks: Ticks, *, whole: bool
+) -> list[list[Any]]:
+    """Minimise the time spent in configurations, in ticks; the variables of the cuts. whole: a piece has one mode."""
     spent = [solver.NumVar(0.0, solver.infinity(), f"y{number}") for number in range(len(known.sets))]
     covering: list[list[Any]] = [[] for _ in known.items]
     for time, places in zip(spent, known.sets, strict=True):
@@ -94,19 +124,22 @@ def _program(solver: Any, problem: LayerProblem, known: Configurations, ticks: T
     modes: dict[PieceMode, Any] = {}  # by an item's first piece: how many of its pieces run in the mode
     for item, times in zip(known.items, covering, strict=True):
         first = item.members[0]
-        modes[first] = solver.IntVar(0, len(item.members), "m{}_{}_{}_{}".format(*first))
+        modes[first] = solver.Var(0, len(item.members), whole, "m{}_{}_{}_{}".format(*first))
         size = ticks.up(problem.operations[first[0]].cuts[first[1]][first[2]].modes[first[3]].seconds)
         solver.Add(solver.Sum(times) >= size * modes[first])
+    chosen: list[list[Any]] = []
     for place, operation in enumerate(problem.operations):
-        cuts = [solver.BoolVar(f"c{place}_{cut}") for cut in range(len(operation.cuts))]
+        cuts = [solver.Var(0, 1, whole, f"c{place}_{cut}") for cut in range(len(operation.cuts))]
+        chosen.append(cuts)
         solver.Add(solver.Sum(cuts) == 1)
         for item in known.items:
             cut, index, number = item.members[0][1:]
             if item.operation == place and number == 0:
                 every = range(len(operation.cuts[cut][index].modes))
-                chosen = solver.Sum([modes[place, cut, index, number] for number in every])
-                solver.Add(chosen == len(item.members) * cuts[cut])
+                running = solver.Sum([modes[place, cut, index, number] for number in every])
+                solver.Add(running == len(item.members) * cuts[cut])
     solver.Minimize(solver.Sum(spent))
+    return chosen
 
 
 def configurations(problem: LayerProblem, *, alike: bool, most: int) -> Configurations | None:
@@ -139,11 +172,8 @@ def _items(problem: LayerProblem, *, alike: bool) -> tuple[Item, ...]:
 
 def _apart(problem: LayerProblem) -> list[set[int]]:
     """By operation: those that never run at the same time for the same nano-batch, itself among them."""
-    count = len(problem.operations)
-    after: list[set[int]] = [set() for _ in range(count)]
-    for _ in range(count):
-        for first, second in problem.precedences:
-            after[first] |= {second} | after[second]
+    after = ordered(problem)
+    count = len(after)
     return [
         {place} | after[place] | {other for other in range(count) if place in after[other]} for place in range(count)
     ]

@@ -2,7 +2,8 @@
 
 Operation 0 of every nano-batch begins within the period, and a nano-batch's layer takes at most a period (its next one
 follows). So every piece lies in [0, 2 periods), and two copies of it, a period apart, show every
-conflict of the repeating schedule: all variables are linear in the period.
+conflict of the repeating schedule: all variables are linear in the period. Where operation 0 is one piece, every other
+one lies between it and its next run, and needs no copy.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class ModuloModel:
     period: Any
     start: dict[tuple[int, int], Any] = field(default_factory=dict)  # (operation, nano-batch)
     end: dict[tuple[int, int], Any] = field(default_factory=dict)
-    again: dict[tuple[int, int], Any] = field(default_factory=dict)  # the start of its copy, a period later
+    again: dict[tuple[int, int], Any] = field(default_factory=dict)  # the start of its copy, a period later, if any
     cuts: dict[tuple[int, int], Any] = field(default_factory=dict)
     modes: dict[tuple[int, int, int, int], Any] = field(default_factory=dict)
 
@@ -38,12 +39,15 @@ def modulo_model(problem: LayerProblem, ticks: Ticks, low: int, high: int) -> Mo
 
     model = cp_model.CpModel()
     found = ModuloModel(model=model, period=model.new_int_var(low, high, "period"))
+    straight = begins_whole(problem)
+    last = high if straight else 2 * high
     for place, operation in enumerate(problem.operations):
         for batch in range(problem.batches):
-            found.start[place, batch] = model.new_int_var(0, 2 * high, f"s{place}_{batch}")
-            found.end[place, batch] = model.new_int_var(0, 2 * high, f"e{place}_{batch}")
-            found.again[place, batch] = model.new_int_var(0, 3 * high, f"r{place}_{batch}")
-            model.add(found.again[place, batch] == found.start[place, batch] + found.period)
+            found.start[place, batch] = model.new_int_var(0, last, f"s{place}_{batch}")
+            found.end[place, batch] = model.new_int_var(0, last, f"e{place}_{batch}")
+            if not straight:
+                found.again[place, batch] = model.new_int_var(0, 3 * high, f"r{place}_{batch}")
+                model.add(found.again[place, batch] == found.start[place, batch] + found.period)
         for cut in range(len(operation.cuts)):
             found.cuts[place, cut] = model.new_bool_var(f"c{place}_{cut}")
         model.add_exactly_one(found.cuts[place, cut] for cut in range(len(operation.cuts)))
@@ -87,8 +91,20 @@ def _order(found: ModuloModel, problem: LayerProblem) -> None:
             model.add(found.end[place, batch] <= found.start[0, batch] + found.period)
     if interchangeable(problem):
         model.add(found.start[0, 0] == 0)
+        first = leader(problem)
         for batch in range(problem.batches - 1):
-            model.add(found.start[0, batch] <= found.start[0, batch + 1])
+            model.add(found.start[first, batch] <= found.start[first, batch + 1])
+
+
+def leader(problem: LayerProblem) -> int:
+    """The operation whose starts put nano-batches that may swap names in order: the first that is ever cut."""
+    many = (place for place, operation in enumerate(problem.operations) if any(len(c) > 1 for c in operation.cuts))
+    return next(many, 0)
+
+
+def begins_whole(problem: LayerProblem) -> bool:
+    """Whether operation 0 is one piece, however it is cut."""
+    return all(len(cut) == 1 for cut in problem.operations[0].cuts)
 
 
 def interchangeable(problem: LayerProblem) -> bool:
@@ -102,10 +118,11 @@ def interchangeable(problem: LayerProblem) -> bool:
 
 def canonical(problem: LayerProblem, schedule: ModuloSchedule) -> ModuloSchedule:
     """The same schedule with its first operation 0 at time 0, and nano-batches that may swap names in order."""
+    begin = min(placed.start_s for placed in schedule.placed if placed.operation == 0)
     first = {
         batch: placed.start_s
         for placed in schedule.placed
-        if placed.operation == 0
+        if placed.operation == leader(problem)
         for batch in schedule.piece(problem, placed).batches
     }
     order = sorted(first, key=lambda batch: (first[batch], batch))
@@ -114,7 +131,7 @@ def canonical(problem: LayerProblem, schedule: ModuloSchedule) -> ModuloSchedule
     placed = [
         replace(
             p,
-            start_s=p.start_s - min(first.values()),
+            start_s=p.start_s - begin,
             piece=rank.get(p.piece, p.piece) if p.operation not in whole else p.piece,
         )
         for p in schedule.placed
@@ -132,8 +149,9 @@ def _resources(found: ModuloModel, problem: LayerProblem, ticks: Ticks) -> None:
         size = ticks.up(mode.seconds)
         tag = f"{place}_{cut}_{index}_{number}"
         copies = [
-            model.new_optional_fixed_size_interval_var(at, size, x, f"i{tag}{name}")
-            for at, name in ((found.start[first], "a"), (found.again[first], "b"))
+            model.new_optional_fixed_size_interval_var(at[first], size, x, f"i{tag}{name}")
+            for at, name in ((found.start, "a"), (found.again, "b"))
+            if first in at
         ]
         for resource, amount in mode.uses:
             intervals[resource] += [(copy, amount) for copy in copies]

@@ -8,21 +8,24 @@ from dataclasses import dataclass, replace
 
 from simtool.errors import InputError
 from simtool.planners.certificate import Certificate
-from simtool.planners.schedule.configurations import configuration_bound
+from simtool.planners.schedule.branches import BETTER, Branches, BranchWatch, cuts_of, improved, search_branches
+from simtool.planners.schedule.configurations import configuration_bound, cut_bounds, energy_bound
 from simtool.planners.schedule.layer import LayerProblem, ModuloSchedule, check_layer
 from simtool.planners.schedule.modulo_model import canonical, hint, modulo_model, read
 from simtool.planners.schedule.placing import as_schedule, least_period, no_overlap
 from simtool.planners.schedule.progress import Effort, Progress, Watch, watched_solve
 from simtool.planners.schedule.retime import exact_times
-from simtool.planners.schedule.rules import fixed_chunks, follow, improve, list_schedule
+from simtool.planners.schedule.rules import Moves, fixed_chunks, follow, improve, list_schedule
 from simtool.planners.schedule.ticks import Ticks, tick_s
 
 _RESOLUTION = 10_000  # ticks in the longest layer that can be meant: every operation whole, or cut most finely
 _FIRST_BOUND = 0.1  # share of the limit for the bound of configurations; most layers need a tenth of that
-# (share of the limit, CP-SAT's searches beside each other): better schedules, then the proof.
-# Chosen on layers of benchmarks/planning/overlap_plans.py; CP-SAT's own choice for two workers left twice the gap.
-_PHASES = ((0.25, ("quick_restart",)), (0.65, ("objective_lb_search", "lb_tree_search")))
-_ONE_WORKER = ((0.9, ("max_lp",)),)
+_SAME_CUTS, _ANY_CUTS, _PROOF = 0.1, 0.1, 0.6  # then for better schedules, cut alike and otherwise, then for the proof
+# CP-SAT's searches beside each other: better schedules of any cuts, proofs. Chosen on layers of
+# benchmarks/planning/overlap_plans.py; CP-SAT's own choice for two workers left twice the gap.
+_ANY, _PROVING = ("quick_restart",), ("objective_lb_search", "lb_tree_search")
+_ONE_WORKER = ("max_lp",)
+_STARTS = 0.1  # share of wall_s after which the local search ends
 _MOVES, _MOST_MOVES = 50, 1000  # of the local search, a deterministic second of the limit and in all (a few seconds)
 _ENDS = 0.1  # share of the limit for the second search, of the shortest ends at the period found
 
@@ -126,8 +129,9 @@ def _plan(
     policy: FixedPolicy,
 ) -> tuple[BatchesPlan, ModuloSchedule]:
     """The plan, and its schedule in ticks."""
-    fixed, listed, first = _starts(problem, ticks, known, min(_MOST_MOVES, round(_MOVES * effort.limit)), policy)
-    watch = Watch(objective=round(first.period_s / ticks.seconds), bound=0.0)
+    watch = Watch(objective=math.inf, bound=energy_bound(problem, ticks))
+    fixed, listed, first = _starts(problem, ticks, known, effort, policy)
+    watch.found(round(first.period_s / ticks.seconds))
     status, rounded = _search(problem, first, ticks, watch, effort)
     rounded = _shorten_ends(problem, rounded, ticks, effort.part(_ENDS))
     fixed, listed, best = (exact_times(problem, found, ticks) if found else None for found in (fixed, listed, rounded))
@@ -159,18 +163,19 @@ def _starts(
     problem: LayerProblem,
     ticks: Ticks,
     known: Sequence[tuple[LayerProblem, ModuloSchedule]],
-    moves: int,
+    effort: Effort,
     policy: FixedPolicy,
 ) -> tuple[ModuloSchedule | None, ModuloSchedule | None, ModuloSchedule]:
     """(fixed chunks, list schedule, best of these and of what follows from fewer nano-batches), all in ticks."""
     fixed = as_schedule(fixed_chunks(problem, ticks, policy.network, policy.share), ticks)
     found, rule = list_schedule(problem, ticks)
     listed = as_schedule(found, ticks)
-    improved = [improve(problem, ticks, found, rule, moves)[0]]
+    moves = Moves(most=min(_MOST_MOVES, round(_MOVES * effort.limit)), wall_s=_STARTS * effort.wall_s)
+    changed = [improve(problem, ticks, found, rule, moves)[0]]
     for other, schedule in known[-1:]:
         rule = follow(problem, other, schedule, rule)
-        improved.append(improve(problem, ticks, least_period(problem, ticks, rule), rule, moves)[0])
-    better = [as_schedule(one, ticks) for one in improved]
+        changed.append(improve(problem, ticks, least_period(problem, ticks, rule), rule, moves)[0])
+    better = [as_schedule(one, ticks) for one in changed]
     carried = [embed(problem, other, schedule) for other, schedule in known]
     starts = [found for found in (no_overlap(problem, ticks), fixed, listed, *carried, *better) if found]
     first = min(starts, key=lambda found: found.period_s)
@@ -185,17 +190,39 @@ def _search(
     effort: Effort,
 ) -> tuple[str, ModuloSchedule]:
     """(status, schedule in ticks of the least period found), from a schedule in ticks."""
-    status = ""
     watch.proven(configuration_bound(problem, ticks, effort.part(_FIRST_BOUND)))
-    for share, searches in _PHASES if effort.workers > 1 else _ONE_WORKER:
-        high = round(schedule.period_s / ticks.seconds)
-        found = modulo_model(problem, ticks, max(1, math.ceil(watch.bound)), high)
-        hint(found, problem, canonical(problem, schedule), ticks)
-        solver, status = watched_solve(found.model, watch, effort.part(share), searches)
-        if status in ("OPTIMAL", "FEASIBLE"):
-            schedule = read(found, problem, solver, ticks)
-        if status == "OPTIMAL":
-            break
+    lower = {cuts: max(bound, watch.bound) for cuts, bound in cut_bounds(problem, ticks).items()}
+    if not lower:
+        return _solve(problem, schedule, ticks, watch, effort.part(_SAME_CUTS + _ANY_CUTS + _PROOF))
+    branches = Branches(watch=watch, lower=lower)
+    if effort.workers > 1 and branches.weakest() is not None:
+        cuts = cuts_of(schedule)
+        if cuts in branches.lower:
+            own = BranchWatch(branches=branches, cuts=cuts)
+            better, _ = improved(problem, schedule, ticks, cuts, own, effort.part(_SAME_CUTS), BETTER)
+            schedule = better or schedule
+        _, schedule = _solve(problem, schedule, ticks, watch, effort.part(_ANY_CUTS), _ANY)
+    searches = _PROVING if effort.workers > 1 else _ONE_WORKER
+    schedule = search_branches(problem, schedule, ticks, branches, effort.part(_PROOF), searches)
+    return "OPTIMAL" if branches.weakest() is None else "FEASIBLE", schedule
+
+
+def _solve(
+    problem: LayerProblem,
+    schedule: ModuloSchedule,
+    ticks: Ticks,
+    watch: Watch,
+    effort: Effort,
+    searches: tuple[str, ...] = (),
+) -> tuple[str, ModuloSchedule]:
+    """(status, schedule), cut in any way. searches: `watched_solve`'s, () for those of a proof."""
+    high = round(schedule.period_s / ticks.seconds)
+    found = modulo_model(problem, ticks, max(1, math.ceil(watch.bound)), high)
+    hint(found, problem, canonical(problem, schedule), ticks)
+    usual = _PROVING if effort.workers > 1 else _ONE_WORKER
+    solver, status = watched_solve(found.model, watch, effort, searches or usual)
+    if status in ("OPTIMAL", "FEASIBLE"):
+        schedule = read(found, problem, solver, ticks)
     return status, schedule
 
 

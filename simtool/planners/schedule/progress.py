@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from simtool.planners.certificate import DETERMINISTIC_LIMIT, WORKERS, fixed_solver
 from simtool.planners.schedule.ticks import Ticks
@@ -78,7 +78,21 @@ class Watch:
         self.rows.append((self.seconds, self.objective, self.bound))
 
 
-def watched_solve(model: Any, watch: Watch, effort: Effort, searches: Sequence[str] = ()) -> tuple[Any, str]:
+class Watching(Protocol):
+    """Who is told what a solver finds and proves, in ticks."""
+
+    @property
+    def objective(self) -> float:
+        """Of the best schedule."""
+
+    def found(self, objective: float) -> None:
+        """A schedule."""
+
+    def proven(self, bound: float) -> None:
+        """A bound."""
+
+
+def watched_solve(model: Any, watch: Watching, effort: Effort, searches: Sequence[str] = ()) -> tuple[Any, str]:
     """Solve with a fixed seed; returns the solver and its status.
 
     searches: CP-SAT's names of what each worker does (none: its own choice, several by turns, which repeats).

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from simtool.planners.certificate import SEED
@@ -48,11 +50,22 @@ def list_schedule(problem: LayerProblem, ticks: Ticks) -> tuple[Found, ListRule]
     return min(found, key=lambda row: row[0][0] if row[0] else float("inf"))
 
 
-def improve(problem: LayerProblem, ticks: Ticks, best: Found, rule: ListRule, moves: int) -> tuple[Found, ListRule]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moves:
+    """How long a local search goes on: `most` moves, or until `wall_s` seconds have passed where that is above 0."""
+
+    most: int
+    wall_s: float = 0.0
+
+
+def improve(problem: LayerProblem, ticks: Ticks, best: Found, rule: ListRule, moves: Moves) -> tuple[Found, ListRule]:
     """Change a thing or three of the rule, so many times; keep what is not worse. The seed is fixed."""
+    until = time.monotonic() + moves.wall_s if moves.wall_s > 0 else math.inf
     rng = random.Random(SEED)
     shares = [0, *sorted({mode.share for piece in problem.pieces() for mode in piece.modes})]
-    for _ in range(moves):
+    for _ in range(moves.most):
+        if time.monotonic() > until:
+            break
         tried = rule
         for _ in range(rng.randint(1, 3)):
             tried = _moved(problem, tried, shares, rng)
