@@ -26,6 +26,9 @@ Dtype = Annotated[str, typer.Option("--dtype", help="Of activations and cache: a
 Routing = Annotated[
     Path | None, typer.Option("--record-routing", help="Write which experts each token chose (.npz or .jsonl).")
 ]
+ScheduleFile = Annotated[
+    Path | None, typer.Option("--schedule", help="Run nano-batches as this file of simtool overlap --solve says.")
+]
 Kineto = Annotated[bool, typer.Option("--kineto", help="With --out: a PyTorch profile of the run, kineto.json.")]
 
 
@@ -42,6 +45,7 @@ def execute(
     dtype: Dtype = "auto",
     kineto: Kineto = False,
     record_routing: Routing = None,
+    schedule: ScheduleFile = None,
     out: Out = None,
     json: Json = False,
 ) -> int:
@@ -51,6 +55,7 @@ def execute(
     """
     from simtool.calibration.executor.request import ExecuteRequest
     from simtool.cli_options import asked_scenario
+    from simtool.step_schedule import load_schedule
 
     files = _Files(out=out, kineto=kineto, routing=record_routing)
     files.check()
@@ -60,6 +65,7 @@ def execute(
         seed=run_seed,
         dtype=dtype,
         record_routing=record_routing is not None,
+        schedule=load_schedule(schedule) if schedule is not None else None,
     )
     asked = asked_scenario(scenario, given, settings, model)
     _print(_executed(plan_to_run(plan_file, asked), asked, request, files), json)

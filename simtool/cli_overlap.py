@@ -21,6 +21,9 @@ Names = Annotated[
 ]
 Solve = Annotated[bool, typer.Option("--solve", help="Also let a solver schedule the layers, with a bound.")]
 Seconds = Annotated[float, typer.Option("--seconds", help="Of the solver, a kind of layer, on two cores.")]
+ScheduleFile = Annotated[
+    Path | None, typer.Option("--schedule", help="With --solve: write the solved schedule here, for simtool execute.")
+]
 Folder = Annotated[
     Path | None, typer.Option("--out", help="A folder for the best one's page and trace: step.html, step.json.")
 ]
@@ -35,6 +38,7 @@ def overlap(
     overlap: Names = None,
     solve: Solve = False,
     seconds: Seconds = 30.0,
+    schedule: ScheduleFile = None,
     out: Folder = None,
     model: ModelOption = None,
     scenario: ScenarioFile = None,
@@ -48,16 +52,26 @@ def overlap(
     from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
-    from simtool.overlapping import check_seconds, compare_overlaps, solve_overlap
+    from simtool.overlapping import (
+        check_schedule_output,
+        check_seconds,
+        compare_overlaps,
+        solve_overlap,
+        write_schedule,
+    )
     from simtool.overlaps import STOCK
 
     check_seconds(seconds)
+    if schedule is not None:
+        check_schedule_output(schedule, solve=solve)
     plan = plan_to_run(plan_file, asked_scenario(scenario, given, settings, model))
     announce_compilation(replica=False, tasks=True)
     found = compare_overlaps(plan, batch, pool, overlap or tuple(STOCK))
     solved = solve_overlap(plan, batch, pool, seconds) if solve else None
     if solved is not None:
         found[_SOLVED] = solved.step
+        if schedule is not None:
+            write_schedule(solved, plan, batch, pool, schedule)
     if out is not None:
         _write(found, out, batch)
     if json:
@@ -66,6 +80,7 @@ def overlap(
         _print(found, batch)
         if solved is not None:
             _print_solved(solved)
+            _print_faster(found)
     return 0
 
 
@@ -172,6 +187,28 @@ def _print_solved(solved: SolvedStep) -> None:
     print_text(
         "planned and bound: pieces with fixed shares of the device; simulated: the same order and streams, kernels\n"
         "competing for what they share, which may be slower or faster"
+    )
+
+
+def _print_faster(found: dict[str, OverlappedStep]) -> None:
+    """Which stock overlaps beat the solved schedule, and why they can."""
+    from simtool.report.wording import duration
+    from simtool.terminal import print_text
+
+    solved = found[_SOLVED]
+    faster = {
+        name: step
+        for name, step in found.items()
+        if step.seconds < solved.seconds and bool(step.kv_bytes) == bool(solved.kv_bytes)
+    }
+    if not faster:
+        print_text("no other overlap of the table is faster than the solved schedule")
+        return
+    named = ", ".join(f"{name} ({duration(step.seconds)})" for name, step in faster.items())
+    print_text(
+        f"faster than the solved schedule ({duration(solved.seconds)}): {named}\n"
+        "a solver places whole kernels of equal nano-batches: it cuts no kernel's tiles, sends from inside none,\n"
+        "and its bound is no bound on overlaps that do"
     )
 
 

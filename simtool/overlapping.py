@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simtool.errors import InputError
 from simtool.explaining import pool_of
+from simtool.files import check_output_file
 from simtool.hardware.own_cluster import own_cluster
 from simtool.models.config import load_architecture
 from simtool.overlaps import STOCK
@@ -16,6 +18,7 @@ from simtool.simulator.batch_text import parse_batch
 from simtool.simulator.overlap.step import OverlappedStep, overlapped_step
 from simtool.simulator.priced_cluster import priced_cluster
 from simtool.simulator.step_costs import StageHardware
+from simtool.step_schedule import save_schedule
 
 if TYPE_CHECKING:
     from simtool.models.architecture import ModelArchitecture
@@ -50,6 +53,20 @@ def solve_overlap(plan: Plan, batch: str, pool: int = 0, seconds: float = 30.0) 
     step, (arch, chosen, hardware) = parse_batch(batch), _priced(plan, pool)
     each = seconds / len(NANO_BATCHES)
     return solve_step(arch, chosen, hardware, step, Effort(limit=each, workers=2, wall_s=each))
+
+
+def check_schedule_output(path: Path, *, solve: bool) -> None:
+    """Raise InputError unless a solved schedule can be written there."""
+    if not solve:
+        raise InputError("--schedule", "writes what a solver found", "give --solve too")
+    check_output_file(path)
+
+
+def write_schedule(solved: SolvedStep, plan: Plan, batch: str, pool: int, path: Path) -> None:
+    """Write it for `simtool execute --schedule`. InputError where layers are cut in unlike numbers of nano-batches."""
+    from simtool.planners.schedule.launches import step_schedule
+
+    save_schedule(step_schedule(solved, plan.model, batch, pool_of(plan, pool).parallel), path)
 
 
 def check_seconds(seconds: float) -> None:

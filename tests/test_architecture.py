@@ -21,6 +21,7 @@ LAYERS = (
         "overlaps",
         "metrics",
         "slo_text",
+        "step_schedule",
         "vllm_text",
         "measured",
         "npz_file",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
+from simtool.calibration.executor.calls import Calls, run_through
 from simtool.calibration.executor.dense import Dense
 from simtool.calibration.executor.grouped_attention import GroupedAttention
 from simtool.calibration.executor.inputs import Layout
@@ -15,6 +16,8 @@ from simtool.calibration.executor.mixture import Mixture
 from simtool.calibration.executor.nano_batches import Turns
 from simtool.calibration.executor.options import ExecutorOptions, compute_dtype
 from simtool.calibration.executor.ranks import Ranks
+from simtool.calibration.executor.scheduled import stage_turns
+from simtool.calibration.executor.scheduled_layers import ScheduledLayers
 from simtool.calibration.executor.site import LayerSite
 from simtool.calibration.executor.step import Step
 from simtool.calibration.executor.support import rotary_sizes
@@ -35,6 +38,11 @@ class Hidden:
 
     states: torch.Tensor
     residual: torch.Tensor | None
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Both, or the one that there is."""
+        return [tensor for tensor in (self.states, self.residual) if tensor is not None]
 
     def split(self, rows: list[int]) -> list[Hidden]:
         """Parts of so many rows each."""
@@ -70,15 +78,32 @@ class DecoderLayer:
 
     def __call__(self, hidden: Hidden, step: Step) -> Hidden:
         """One layer on."""
-        x, residual = normed(hidden, self._norms[0], step)
-        mixed = self._summed(self.mixer(x, step), step)
-        x, residual = normed(Hidden(states=mixed, residual=residual), self._norms[1], step)
-        if isinstance(self.mlp, Mixture):
-            return Hidden(states=self.mlp(x, step), residual=residual)
-        return Hidden(states=self._summed(self.mlp(x, step.timer), step), residual=residual)
+        return run_through(self.calls(hidden, step))
 
-    def _summed(self, part: torch.Tensor, step: Step) -> torch.Tensor:
-        return step.timer.run("collective", self._tensor.all_reduce, part) if self._tensor.size > 1 else part
+    def calls(self, hidden: Hidden, step: Step) -> Calls[Hidden]:
+        """The same, call by call; their names are those of `calls_of`."""
+        yield ("attention_in",)
+        step.crossed(hidden.states, hidden.residual)
+        x, residual = normed(hidden, self._norms[0], step)
+        mixed = yield from self.mixer.calls(x, step)
+        mixed = yield from self._summed("attention_all_reduce", mixed, step)
+        if isinstance(self.mlp, Mixture):
+            yield ("route",)
+            step.crossed(mixed, residual)
+            x, residual = normed(Hidden(states=mixed, residual=residual), self._norms[1], step)
+            return Hidden(states=(yield from self.mlp.calls(x, step)), residual=residual)
+        yield ("mlp",)
+        step.crossed(mixed, residual)
+        x, residual = normed(Hidden(states=mixed, residual=residual), self._norms[1], step)
+        mixed = yield from self._summed("close", self.mlp(x, step.timer), step)
+        return Hidden(states=mixed, residual=residual)
+
+    def _summed(self, call: str, part: torch.Tensor, step: Step) -> Calls[torch.Tensor]:
+        if self._tensor.size == 1:
+            return part
+        yield (call,)
+        step.crossed(part)
+        return step.timer.run("collective", self._tensor.all_reduce, part)
 
 
 class Decoder:
@@ -101,6 +126,10 @@ class Decoder:
         )
         self._embedding, self._head = vocabulary(arch, weights, ranks)
         self._norm = weights.norm(-1, "final_norm", arch.hidden_size) if ranks.last else None
+        self._scheduled = None
+        if options.schedule is not None:
+            turns = stage_turns(options.schedule, arch, ranks.parallel, ranks.place.stage)
+            self._scheduled = ScheduledLayers(turns, options.device)
         self._turns = Turns(len(options.overlap.nano_batches), options.device)
 
     def run(self, step: Step, hidden: Hidden | None) -> Hidden:
@@ -111,15 +140,19 @@ class Decoder:
         return hidden
 
     def run_parts(self, step: Step, hidden: Hidden | None) -> Hidden:
-        """As `run`, of a step in nano-batches: in turns, layer by layer."""
+        """As `run`, of a step in nano-batches: as the schedule says, else in turns, layer by layer."""
         parts = step.inputs.parts
         several = self._entered(step, hidden).split([part.tokens for part in parts])
+        if self._scheduled is not None:
+            steps = [replace(step, inputs=part, streams=self._scheduled.several) for part in parts]
+            self._scheduled.run(lambda n, batch, part: self.layers[n].calls(part, steps[batch]), several)
+            return joined(several)
         self._turns.begin()
         for layer in self.layers:
             for place, part in enumerate(parts):
                 with self._turns.turn(place):
                     several[place] = layer(several[place], replace(step, inputs=part))
-        self._turns.end([tensor for one in several for tensor in (one.states, one.residual) if tensor is not None])
+        self._turns.end([tensor for one in several for tensor in one.tensors])
         return joined(several)
 
     def _entered(self, step: Step, hidden: Hidden | None) -> Hidden:

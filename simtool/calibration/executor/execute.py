@@ -41,6 +41,7 @@ def execute(
         import torch  # noqa: F401 - said here, where the hint is known
 
         from simtool.calibration.executor.recording import check_recordable
+        from simtool.calibration.executor.scheduled import check_schedule
         from simtool.calibration.profiling.request_text import usual_device
     except ModuleNotFoundError as error:
         hint = "pip install 'llm-simtool[gpu]', or run the emitted job in a container that has torch"
@@ -51,6 +52,8 @@ def execute(
     check_devices_here(job, device)
     if request.record_routing:
         check_recordable(job)
+    if request.schedule is not None:
+        check_schedule(job, request.schedule)
     return run_here(job, request, device=device, environment=environment_of(device, job), trace=trace)
 
 
@@ -145,16 +148,18 @@ def run_here(
 
 def executor_options(pool: Pool, num_blocks: int, request: ExecuteRequest, device: str) -> ExecutorOptions:
     """How the pool's model is executed; all its replicas share one copy of the weights, each has its own KV blocks."""
+    graphs = device == "cuda" and not request.record_routing and request.schedule is None
     return ExecutorOptions(
         num_blocks=num_blocks * pool.replicas,
         block_size=pool.kv.block_size,
         device="cuda" if device == "cuda" else "cpu",
         seed=request.seed,
         dtype=request.dtype,
-        capture_sizes=tuple(capture_sizes(pool.scheduler)) if device == "cuda" and not request.record_routing else (),
+        capture_sizes=tuple(capture_sizes(pool.scheduler)) if graphs else (),
         offload=pool.offload,
         overlap=pool.overlap,
         record_routing=request.record_routing,
+        schedule=request.schedule,
     )
 
 

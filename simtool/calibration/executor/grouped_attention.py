@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from simtool.calibration.executor.calls import Calls
 from simtool.calibration.executor.linear import Linear
 from simtool.calibration.executor.site import LayerSite
 from simtool.calibration.executor.step import Step
@@ -43,14 +44,16 @@ class GroupedAttention:
         shape = (*site.blocks, self._kv_heads, mixer.head_dim)
         self.caches = tuple(torch.zeros(shape, dtype=weights.dtype, device=weights.device) for _ in range(2))
 
-    def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        """[tokens, hidden] -> this rank's part of the sum [tokens, hidden]."""
+    def calls(self, x: torch.Tensor, step: Step) -> Calls[torch.Tensor]:
+        """[tokens, hidden] -> this rank's part of the sum [tokens, hidden]; begins within a call."""
         timer, inputs = step.timer, step.inputs
         heads = timer.run("gemm", self._qkv, x).view(len(x), self._heads + 2 * self._kv_heads, self._size)
         if self._norm is not None:
             heads = timer.run("elementwise", self._normed, heads)
         keys, values = self.caches
         turned = timer.run("elementwise", rope_and_write, heads, inputs.cos, inputs.sin, keys, values, inputs.slots)
+        yield ("attention",)
+        step.crossed(heads, turned)
         parts = []
         if inputs.decodes:
             q = turned[: inputs.decodes, : self._heads].reshape(inputs.decodes, self._kv_heads, -1, self._size)
@@ -66,6 +69,8 @@ class GroupedAttention:
                 found = timer.run("attention_prefill", paged_prefill, q, keys, values, chunk.table, chunk.total)
             parts.append(found[0].transpose(0, 1).reshape(chunk.new, -1))
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts) if parts else x.new_zeros(0, self._heads * self._size)
+        yield ("o",)
+        step.crossed(mixed)
         return timer.run("gemm", self._o, mixed)
 
     def _normed(self, heads: torch.Tensor) -> torch.Tensor:

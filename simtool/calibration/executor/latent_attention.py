@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from simtool.calibration.executor.calls import Calls
 from simtool.calibration.executor.inputs import Chunk, StepInputs
 from simtool.calibration.executor.linear import Linear
 from simtool.calibration.executor.site import LayerSite
@@ -53,13 +54,15 @@ class LatentMixer:
         cache = torch.zeros((*site.blocks, latent_width(mixer)), dtype=weights.dtype, device=weights.device)
         self.caches = (cache,)
 
-    def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        """[tokens, hidden] -> this rank's part of the sum [tokens, hidden]."""
+    def calls(self, x: torch.Tensor, step: Step) -> Calls[torch.Tensor]:
+        """[tokens, hidden] -> this rank's part of the sum [tokens, hidden]; begins within a call."""
         timer, inputs, rank = step.timer, step.inputs, self._mixer.q_lora_rank
         down = timer.run("gemm", self._down, x)
         compressed = timer.run("elementwise", self._query_norm, down[:, :rank]) if rank else x
         query = timer.run("gemm", self._q, compressed).view(len(x), self._heads, self._key)
         query, latents = timer.run("elementwise", self._turn_and_write, query, down[:, rank:], inputs)
+        yield ("attention",)
+        step.crossed(query, latents)
         parts = []
         if inputs.decodes:
             q, cache = query[: inputs.decodes], self.caches[0]
@@ -69,6 +72,8 @@ class LatentMixer:
         parts += [self._prefill(query, latents, chunk, step) for chunk in inputs.chunks]
         width = self._heads * self._mixer.v_head_dim
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts) if parts else x.new_zeros(0, width)
+        yield ("o",)
+        step.crossed(mixed)
         return timer.run("gemm", self._o, mixed)
 
     def _query_norm(self, query: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from simtool.calibration.executor.calls import Calls, beside
 from simtool.calibration.executor.dense import Dense
 from simtool.calibration.executor.expert_store import ExpertStore, ResidentExperts, expert_matrices, first_expert
 from simtool.calibration.executor.linear import Linear
@@ -41,46 +42,56 @@ class Mixture:
         side = site.options.overlap.branch_stream and weights.device == "cuda"
         self._side = torch.cuda.Stream() if side else None  # type: ignore[no-untyped-call]
 
-    def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        """[tokens, hidden] -> [tokens, hidden], summed over all ranks."""
-        if self._ranks.sequence_parallel:
-            return self._cut(x, step)
+    def calls(self, x: torch.Tensor, step: Step) -> Calls[torch.Tensor]:
+        """[tokens, hidden] -> [tokens, hidden], summed over all ranks; begins within a call, the router's."""
         ranks, timer = self._ranks, step.timer
-        shared = self._shared_beside(x, step)
-        weight, chosen = self._routed(x, step)
-        if ranks.data.size > 1:
-            widest = step.inputs.widest
-            mixed = self._exchanged(x, weight, chosen, widest, step)[: len(x)]
-        else:
-            mixed = self.experts.run(x, chosen - self._first, weight.to(x.dtype), timer)
-        mixed = self._joined(mixed, shared, step)
-        return timer.run("collective", ranks.tensor.all_reduce, mixed) if ranks.tensor.size > 1 else mixed
-
-    def _cut(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        """Sequence parallel: each tensor-parallel rank routes its share of the rows and gathers them back."""
-        ranks, timer = self._ranks, step.timer
-        rows = -(-step.inputs.widest // ranks.tensor.size)
-        first = ranks.tensor.index * rows
-        own = x[first : first + rows]
-        shared = self._shared_beside(own, step)
+        own, rows = x, step.inputs.widest
+        if ranks.sequence_parallel:  # each tensor-parallel rank routes its share of the rows and gathers them back
+            rows = -(-rows // ranks.tensor.size)
+            own = x[ranks.tensor.index * rows : (ranks.tensor.index + 1) * rows]
+        aside = self._begun_aside(own, step)
         weight, chosen = self._routed(own, step)
-        mixed = self._exchanged(own, weight, chosen, rows, step)[: len(own)]
-        mixed = _filled(self._joined(mixed, shared, step), rows, 0.0)
-        return timer.run("collective", ranks.tensor.all_gather, mixed)[: len(x)]
+        experts = self._expert_calls(own, weight, chosen, rows, step)
+        if self._shared is None or aside is not None:
+            mixed, shared = (yield from experts), aside
+        else:
+            mixed, shared = yield from beside(experts, self._shared_calls(self._shared, own, step))
+        step.crossed(mixed, shared)
+        mixed = self._joined(mixed[: len(own)], shared, step)
+        if ranks.sequence_parallel:
+            yield ("close",)
+            step.crossed(mixed)
+            return timer.run("collective", ranks.tensor.all_gather, _filled(mixed, rows, 0.0))[: len(x)]
+        if ranks.tensor.size > 1:
+            yield ("close",)
+            step.crossed(mixed)
+            return timer.run("collective", ranks.tensor.all_reduce, mixed)
+        return mixed
 
-    def _exchanged(
+    def _expert_calls(
         self, x: torch.Tensor, weight: torch.Tensor, chosen: torch.Tensor, rows: int, step: Step
-    ) -> torch.Tensor:
-        """Every rank's rows through this rank's experts, and this rank's rows summed over all ranks: [rows, hidden]."""
-        group = self._ranks.experts if self._ranks.sequence_parallel else self._ranks.data
-        timer, top_k = step.timer, self._mlp.top_k
+    ) -> Calls[torch.Tensor]:
+        """This rank's rows through the experts. Of several ranks: every rank's rows through this rank's experts, and
+        this rank's summed over all ranks, [rows, hidden]."""
+        ranks, timer, top_k = self._ranks, step.timer, self._mlp.top_k
+        if not ranks.sequence_parallel and ranks.data.size == 1:
+            yield ("experts",)
+            step.crossed(x, chosen, weight)
+            return self.experts.run(x, chosen - self._first, weight.to(x.dtype), timer)
+        group = ranks.experts if ranks.sequence_parallel else ranks.data
+        yield ("dispatch",)
+        step.crossed(x, chosen, weight)
         routes = torch.cat((_filled(weight, rows, 0.0), _filled(chosen.float(), rows, NOBODY)), dim=1)
         everything = timer.run("collective", group.all_gather, _filled(x, rows, 0.0))
         routes = timer.run("collective", group.all_gather, routes)
+        yield ("experts",)
+        step.crossed(everything, routes)
         chosen = routes[:, top_k:].long()
         # what only fills up must not become an expert of a rank whose first is another
         chosen = torch.where(chosen < 0, self._mlp.num_experts + self._first, chosen) - self._first
         mixed = self.experts.run(everything, chosen, routes[:, :top_k].to(x.dtype), timer)
+        yield ("combine",)
+        step.crossed(mixed)
         return timer.run("collective", group.reduce_scatter, mixed)
 
     def _routed(self, x: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,17 +101,20 @@ class Mixture:
             step.routes.append(chosen)
         return weight, chosen
 
-    def _shared_beside(self, x: torch.Tensor, step: Step) -> torch.Tensor | None:
-        """The shared experts' part; on a side stream where there is one."""
-        if self._shared is None:
+    def _begun_aside(self, x: torch.Tensor, step: Step) -> torch.Tensor | None:
+        """The shared experts' part on a side stream; None where there is none."""
+        if self._shared is None or self._side is None:
             return None
-        if self._side is None:
-            return self._shared_part(self._shared, x, step)
         self._side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._side):
             found = self._shared_part(self._shared, x, step)
         x.record_stream(self._side)
         return found
+
+    def _shared_calls(self, shared: Dense, x: torch.Tensor, step: Step) -> Calls[torch.Tensor]:
+        yield ("shared",)
+        step.crossed(x)
+        return self._shared_part(shared, x, step)
 
     def _shared_part(self, shared: Dense, x: torch.Tensor, step: Step) -> torch.Tensor:
         found = shared(x, step.timer)

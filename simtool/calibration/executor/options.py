@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from simtool.errors import InputError
 from simtool.models.architecture import ModelArchitecture
 from simtool.plan import ExpertOffload, Overlap
+from simtool.step_schedule import StepSchedule
 
 EXECUTED_OFFLOADS = ("none", "lru", "lfu")
 FLOATS = ("fp32", "fp16", "bf16")
@@ -22,7 +23,7 @@ class ExecutorOptions:
     experts, all of which are then in host memory. overlap: shared experts beside the routed
     ones (branch_stream) and nano-batches, a stream each (on a CPU one after the other). timed: seconds by operator
     family (not where a CUDA graph runs). record_routing: each step tells which experts its tokens chose (not from a
-    CUDA graph).
+    CUDA graph). schedule: order and streams of the calls of nano-batches, in place of an overlap.
     """
 
     num_blocks: int
@@ -35,6 +36,7 @@ class ExecutorOptions:
     overlap: Overlap = field(default_factory=Overlap)
     timed: bool = True
     record_routing: bool = False
+    schedule: StepSchedule | None = None
 
     def __post_init__(self) -> None:
         if self.num_blocks < 1:
@@ -54,6 +56,16 @@ class ExecutorOptions:
         if len(self.overlap.nano_batches) > 1 and (not self.offload.off or self.record_routing):
             what = "routing is recorded of" if self.offload.off else "offloaded experts serve"
             raise InputError("nano_batches", f"{what} one batch at a time", "--overlap none or shared-experts")
+        if self.schedule is not None:
+            beside = {
+                "capture_sizes": bool(self.capture_sizes),
+                "offload": not self.offload.off,
+                "record_routing": self.record_routing,
+            }
+            for name in (name for name, asked in beside.items() if asked):
+                raise InputError(name, "does not go with a schedule, whose nano-batches run call by call")
+            if not replace(self.overlap, min_tokens=0, min_prefill_tokens=0).off:
+                raise InputError("schedule", "stands in place of the plan's overlap", "--overlap none")
         if self.capture_sizes and self.record_routing:
             raise InputError("record_routing", "a CUDA graph does not tell its routing", "no capture_sizes")
 

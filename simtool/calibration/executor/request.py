@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simtool.errors import InputError
+from simtool.step_schedule import StepSchedule
 
 _MOST_SEED = 2**31
 
@@ -15,7 +16,7 @@ class ExecuteRequest:
     """device "": the GPU where torch sees one. layers: of the model (0: all). seed: of weights and prompts.
 
     dtype: of activations, cache and unquantised weights ("auto": the model's). record_routing: keep which experts each
-    token chose.
+    token chose. schedule: in which order and on which streams a step's nano-batches run.
     """
 
     device: Literal["", "cpu", "cuda"] = ""
@@ -23,6 +24,7 @@ class ExecuteRequest:
     seed: int = 0
     dtype: str = "auto"
     record_routing: bool = False
+    schedule: StepSchedule | None = None
 
     def __post_init__(self) -> None:
         if self.device not in ("", "cpu", "cuda"):

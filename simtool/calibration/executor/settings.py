@@ -13,6 +13,7 @@ from simtool.hardware.measured_device import slug
 from simtool.hardware.own_cluster import own_cluster
 from simtool.models.architecture import DenseMlp, ModelArchitecture, MoeMlp
 from simtool.plan import Overlap, Plan
+from simtool.step_schedule import StepSchedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,10 @@ def settings_of(job: Job, request: ExecuteRequest, device: str) -> RunSettings:
         offload_experts=max(pool.offload.slots for pool in job.plan.pools),
         overlap=any(pool.overlap.branch_stream for pool in job.plan.pools)
         and not _overlap_lacks(job.architecture, device),
-        nano_batches=max(1, *(len(pool.overlap.nano_batches) for pool in job.plan.pools)),
+        nano_batches=max(
+            request.schedule.nano_batches if request.schedule else 1,
+            *(len(pool.overlap.nano_batches) for pool in job.plan.pools),
+        ),
         seed=request.seed,
     )
 
@@ -63,6 +67,8 @@ def _request_notes(job: Job, request: ExecuteRequest, device: str) -> Iterator[s
     overlaps = [pool.overlap for pool in job.plan.pools]
     if any(overlap.branch_stream for overlap in overlaps) and (lack := _overlap_lacks(job.architecture, device)):
         yield f"no overlap: {lack}"
+    if request.schedule is not None:
+        yield from _schedule_notes(request.schedule, device)
     if any(len(overlap.nano_batches) > 1 for overlap in overlaps):
         yield (
             "nano-batches one after the other: a CPU has one stream"
@@ -71,6 +77,14 @@ def _request_notes(job: Job, request: ExecuteRequest, device: str) -> Iterator[s
         )
     if any(_more(overlap) for overlap in overlaps):
         yield "no overlap but of shared experts and nano-batches: other kernels run one after the other"
+
+
+def _schedule_notes(schedule: StepSchedule, device: str) -> Iterator[str]:
+    where = "one call after the other: a CPU has one stream" if device == "cpu" else "on its streams, no CUDA graphs"
+    yield f"steps like {schedule.batch} in {schedule.nano_batches} nano-batches as the schedule says, {where}"
+    yield "other steps run whole: of other kinds, of fewer requests, or whose nano-batches share pages that are filled"
+    if any(len(launch.nano_batches) > 1 for kind in schedule.kinds for launch in kind.launches):
+        yield "what the schedule launches once for several nano-batches runs once for each of them"
 
 
 def _device_notes(plan: Plan, here: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from simtool.calibration.executor.nano_batches import cut, joined_inputs
 from simtool.calibration.executor.offloaded_experts import OffloadedExperts
 from simtool.calibration.executor.options import ExecutorOptions
 from simtool.calibration.executor.ranks import Ranks
+from simtool.calibration.executor.scheduled import scheduled_parts
 from simtool.calibration.executor.step import Step
 from simtool.calibration.executor.support import check_supported
 from simtool.calibration.executor.timer import FamilyTimer
@@ -40,7 +41,7 @@ class RankWorker:
             keep_freed_memory()
         self.ranks = ranks
         self.timer = timer
-        self._overlap = options.overlap
+        self._overlap, self._schedule = options.overlap, options.schedule
         self._routes: list[torch.Tensor] | None = [] if options.record_routing else None
         with torch.inference_mode(), memory_told("weights and KV cache"):
             self.decoder = Decoder(arch, ranks, options)
@@ -48,7 +49,13 @@ class RankWorker:
     def inputs(self, batches: Sequence[StepBatch]) -> StepInputs:
         """Of this rank's batch; the others' say how many rows the experts see."""
         with torch.inference_mode():
-            return joined_inputs(cut(batches, self._overlap), self.ranks.place.dp_rank, self.decoder.layout)
+            return joined_inputs(self._parts(batches), self.ranks.place.dp_rank, self.decoder.layout)
+
+    def _parts(self, batches: Sequence[StepBatch]) -> list[list[StepBatch]]:
+        """The step's nano-batches."""
+        if self._schedule is None:
+            return cut(batches, self._overlap)
+        return scheduled_parts(batches, self._schedule, self.decoder.layout.block_size)
 
     def run(self, inputs: StepInputs, hidden: Hidden | None) -> Hidden:
         """Through this rank's layers."""

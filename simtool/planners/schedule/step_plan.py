@@ -10,6 +10,7 @@ from simtool.plan import Overlap, Pool
 from simtool.planners.schedule.kernels import KernelLayer
 from simtool.planners.schedule.layer import LayerProblem, ModuloSchedule
 from simtool.planners.schedule.overlap import OverlapPlan, plan_overlap
+from simtool.planners.schedule.placing import no_overlap
 from simtool.planners.schedule.progress import Effort
 from simtool.planners.schedule.unroll import kernel_parts, unrolled
 from simtool.simulator.batch_text import StepText
@@ -32,13 +33,17 @@ class SolvedLayer:
 
     plan: the search over all numbers of nano-batches, with its bound. batches: of the schedule whose simulation is the
     fastest, 0 where one kernel after the other is: do not overlap. events: whether its streams also wait for what was
-    planned to end first. planned_s: its period by the plan. time: as simulated, kernels competing for what they share.
+    planned to end first.
+    problem, schedule: that one, of one nano-batch where it does not overlap.
+    planned_s: its period by the plan. time: as simulated, kernels competing for what they share.
     simulated_s: (number of nano-batches, events) → period of each that was simulated.
     """
 
     plan: OverlapPlan
     batches: int
     events: bool
+    problem: LayerProblem
+    schedule: ModuloSchedule
     planned_s: float
     time: LayerTime
     simulated_s: Mapping[tuple[int, bool], float]
@@ -101,12 +106,16 @@ def solve_layer(price: LayerPrices, effort: Effort, counts: Sequence[int] = NANO
     best = min(times, key=lambda which: times[which].period_s)
     none = layer_time(price, Overlap(), price.hardware, price.kind)
     worth = times[best].period_s < none.period_s * (1.0 - 1e-9)
-    planned = {found.batches: found.schedule.period_s for found in plan.plans}
+    serial = layer.problem([1.0])
+    chosen = {problem.batches: (problem, found.schedule) for problem, found in zip(problems, plan.plans, strict=True)}
+    problem, schedule = chosen[best[0]] if worth else (serial, no_overlap(serial))
     return SolvedLayer(
         plan=plan,
         batches=best[0] if worth else 0,
         events=best[1],
-        planned_s=planned[best[0]] if worth else none.serial_s,
+        problem=problem,
+        schedule=schedule,
+        planned_s=schedule.period_s if worth else none.serial_s,
         time=times[best] if worth else none,
         simulated_s={which: time.period_s for which, time in times.items()},
     )
