@@ -58,6 +58,24 @@ def test_tokens_are_those_of_a_plain_forward_pass(asked, tmp_path, model):
     assert {path.name for path in (tmp_path / "run").iterdir()} == written | {"trace.jsonl"}
 
 
+def test_a_schedule_of_something_else_is_refused(asked, tmp_path, capsys):
+    """Another model's, and a file that is none."""
+    path, words = tmp_path / "s.json", ["execute", "--model", DENSE, *asked, *LOAD, *SMALL]
+    kind = {"layers": 1, "operators": ["o"], "launches": []}
+    kind["launches"] = [{"layer": 0, "operators": ["o"], "nano_batches": [0], "stream": 0, "after": []}]
+    own = str(Path(DENSE).resolve())
+    degrees = {"tp": 1, "pp": 1, "dp": 1, "ep": 1}
+    schedule = {"model": MOE, "batch": "decode:4x8", **degrees, "nano_batches": 1, "kinds": [kind]}
+    for content, named in (
+        ({"simtool_schedule": 1, "schedule": schedule}, "hint solve the schedule for this plan"),
+        ({"simtool_schedule": 1, "schedule": {**schedule, "model": own}}, "the schedule has"),
+        ({"simtool_schedule": 1, "schedule": {**schedule, "model": own, "tp": 2}}, "these degrees"),
+        ({"simtool_schedule": 1}, "is no schedule"),
+    ):
+        path.write_text(json.dumps(content), encoding="utf-8")
+        assert named in refuse(capsys, *words, "--schedule", str(path))
+
+
 def test_all_at_once_the_schedule_is_the_simulated_one(asked, tmp_path):
     execution = execute(asked, tmp_path / "run", "--num-gpu-blocks-override", "12")
     engines = engines_of(execution.plan, execution.workload, layers=execution.layers)
