@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtool.planners.schedule.branches import Branches, BranchWatch, cut_as, cuts_of, improved, search_branches
-from simtool.planners.schedule.configurations import cut_bounds
+from simtool.planners.schedule.configurations import cut_bounds, listed_configurations
 from simtool.planners.schedule.layer import LayerProblem
 from simtool.planners.schedule.modulo_model import modulo_model, read
 from simtool.planners.schedule.overlap import plan_overlap
@@ -51,7 +51,7 @@ def optimum(problem):
 @settings(max_examples=6, deadline=None)
 @given(whole_layers())
 def test_every_way_to_cut_has_a_bound_and_the_best_way_is_found(problem):
-    lower = cut_bounds(problem, TICKS)
+    lower = cut_bounds(problem, listed_configurations(problem), TICKS)
     ways = list(product(*(range(len(operation.cuts)) for operation in problem.operations)))
     periods = {cuts: optimum(cut_as(problem, cuts)).period_s for cuts in ways}
     assert all(lower[cuts] <= periods[cuts] for cuts in ways)
@@ -103,7 +103,9 @@ def test_a_schedule_is_improved_from_where_it_is():
     rule = replace(rule, cuts=(1, 1))
     first = as_schedule(least_period(problem, TICKS, rule), TICKS)
     watch = Watch(objective=first.period_s, bound=0.0)
-    own = BranchWatch(branches=Branches(watch=watch, lower=cut_bounds(problem, TICKS)), cuts=(1, 1))
+    own = BranchWatch(
+        branches=Branches(watch=watch, lower=cut_bounds(problem, listed_configurations(problem), TICKS)), cuts=(1, 1)
+    )
     better, spent = improved(problem, first, TICKS, (1, 1), own, ENOUGH, ("max_lp",))
     assert better.period_s == 6 == own.branches.lower[1, 1]
     assert cuts_of(better) == (1, 1)

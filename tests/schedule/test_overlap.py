@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from simtool.errors import InputError
 from simtool.planners.check import CheckError
-from simtool.planners.schedule.configurations import configuration_bound, configurations, energy_bound
+from simtool.planners.schedule.configurations import (
+    configuration_bound,
+    configurations,
+    energy_bound,
+    listed_configurations,
+)
 from simtool.planners.schedule.kernels import KernelLayer
 from simtool.planners.schedule.layer import LayerProblem, Mode, ModuloSchedule, Operation, Piece
 from simtool.planners.schedule.overlap import layer_ticks, plan_overlap
@@ -158,7 +163,7 @@ def test_brute_force(case):
     )
     least = least_whole_period(problem)
     ticks = layer_ticks([problem])
-    assert ticks.bound_s(configuration_bound(problem, ticks, QUICK)) <= least
+    assert ticks.bound_s(configuration_bound(problem, listed_configurations(problem), ticks, QUICK)) <= least
     plan = plan_overlap([problem], Effort(limit=1.0)).plans[0]
     assert least - 1 < plan.schedule.period_s <= least * (1 + 1e-9)
     assert plan.certificate.status == "OPTIMAL"
@@ -275,7 +280,9 @@ def test_configurations_see_what_no_resource_shows():
     split = Operation(name="a", cuts=(tuple(Piece(batches=(b,), modes=modes) for b in range(2)),))
     problem = LayerProblem(operations=(split,) * 3, precedences=((0, 1), (1, 2)), batches=2)
     ticks = layer_ticks([problem])
-    assert configuration_bound(problem, ticks, QUICK) * ticks.seconds == pytest.approx(6.0, rel=1e-3)
+    assert configuration_bound(problem, listed_configurations(problem), ticks, QUICK) * ticks.seconds == pytest.approx(
+        6.0, rel=1e-3
+    )
     known = configurations(problem, alike=True, most=100)
     assert sorted(known.sets) == [(0,), (1,), (2,)]
     assert configurations(problem, alike=True, most=2) is None
@@ -290,7 +297,9 @@ def test_counting_alike_nano_batches_together_only_relaxes_the_bound():
     longer = tuple(replace(one, seconds=one.seconds * (1 + 1e-9)) for one in first[1].modes)
     cuts = ((first[0], replace(first[1], modes=longer)), *problem.operations[0].cuts[1:])
     named = replace(problem, operations=(replace(problem.operations[0], cuts=cuts), *problem.operations[1:]))
-    together, apart = (configuration_bound(one, ticks, Effort(limit=5.0)) for one in (problem, named))
+    together, apart = (
+        configuration_bound(one, listed_configurations(one), ticks, Effort(limit=5.0)) for one in (problem, named)
+    )
     assert 0 < energy_bound(problem, ticks) <= together <= apart * (1 + 1e-3)
     least = plan_overlap([problem], QUICK).schedule.period_s
     assert ticks.bound_s(apart) <= least * (1 + 1e-9)

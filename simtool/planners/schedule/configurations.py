@@ -46,12 +46,17 @@ class Configurations:
 
 
 _MOST_CUTS = 1024  # ways to cut whose bounds are made one by one, some milliseconds each
-_MOST = 2000  # sets; more take seconds to list
+_MOST = 4000  # sets; more take many seconds to list
 _NODES = 100  # of the search tree, a deterministic second: about what SCIP does in one on these programs
 _SAFE = 1e-6  # SCIP's feasibility tolerance, relative: taken off its bound
 
 
-def configuration_bound(problem: LayerProblem, ticks: Ticks, effort: Effort) -> float:
+def listed_configurations(problem: LayerProblem) -> Configurations | None:
+    """All configurations, for the bounds; None where there are too many of them."""
+    return configurations(problem, alike=interchangeable(problem), most=_MOST)
+
+
+def configuration_bound(problem: LayerProblem, known: Configurations | None, ticks: Ticks, effort: Effort) -> float:
     """Ticks that no period is below; `energy_bound` where there are too many configurations.
 
     Modes and cuts are chosen as in a schedule; what is left out is when the configurations come. SCIP's node limit
@@ -60,7 +65,6 @@ def configuration_bound(problem: LayerProblem, ticks: Ticks, effort: Effort) -> 
     from ortools.linear_solver import pywraplp
 
     least = energy_bound(problem, ticks)
-    known = configurations(problem, alike=interchangeable(problem), most=_MOST)
     solver = pywraplp.Solver.CreateSolver("SCIP")
     if known is None or solver is None:
         return least
@@ -88,7 +92,7 @@ def energy_bound(problem: LayerProblem, ticks: Ticks) -> float:
     return max(taken, default=0) / FULL
 
 
-def cut_bounds(problem: LayerProblem, ticks: Ticks) -> dict[Cuts, float]:
+def cut_bounds(problem: LayerProblem, known: Configurations | None, ticks: Ticks) -> dict[Cuts, float]:
     """Ticks that no period is below, for each way to cut: the same program where modes may be mixed.
 
     Empty where there are too many ways or too many configurations.
@@ -97,7 +101,6 @@ def cut_bounds(problem: LayerProblem, ticks: Ticks) -> dict[Cuts, float]:
 
     if math.prod(len(operation.cuts) for operation in problem.operations) > _MOST_CUTS:
         return {}
-    known = configurations(problem, alike=interchangeable(problem), most=_MOST)
     solver = pywraplp.Solver.CreateSolver("GLOP")
     if known is None or solver is None:
         return {}

@@ -9,7 +9,12 @@ from dataclasses import dataclass, replace
 from simtool.errors import InputError
 from simtool.planners.certificate import Certificate
 from simtool.planners.schedule.branches import BETTER, Branches, BranchWatch, cuts_of, improved, search_branches
-from simtool.planners.schedule.configurations import configuration_bound, cut_bounds, energy_bound
+from simtool.planners.schedule.configurations import (
+    configuration_bound,
+    cut_bounds,
+    energy_bound,
+    listed_configurations,
+)
 from simtool.planners.schedule.layer import LayerProblem, ModuloSchedule, check_layer
 from simtool.planners.schedule.modulo_model import canonical, hint, modulo_model, read
 from simtool.planners.schedule.placing import as_schedule, least_period, no_overlap
@@ -190,10 +195,13 @@ def _search(
     effort: Effort,
 ) -> tuple[str, ModuloSchedule]:
     """(status, schedule in ticks of the least period found), from a schedule in ticks."""
-    watch.proven(configuration_bound(problem, ticks, effort.part(_FIRST_BOUND)))
-    lower = {cuts: max(bound, watch.bound) for cuts, bound in cut_bounds(problem, ticks).items()}
+    known = listed_configurations(problem)
+    watch.proven(configuration_bound(problem, known, ticks, effort.part(_FIRST_BOUND)))
+    lower = {cuts: max(bound, watch.bound) for cuts, bound in cut_bounds(problem, known, ticks).items()}
     if not lower:
-        return _solve(problem, schedule, ticks, watch, effort.part(_SAME_CUTS + _ANY_CUTS + _PROOF))
+        if effort.workers > 1:
+            _, schedule = _solve(problem, schedule, ticks, watch, effort.part(_SAME_CUTS + _ANY_CUTS), _ANY)
+        return _solve(problem, schedule, ticks, watch, effort.part(_PROOF))
     branches = Branches(watch=watch, lower=lower)
     if effort.workers > 1 and branches.weakest() is not None:
         cuts = cuts_of(schedule)
