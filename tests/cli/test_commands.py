@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from simtool.cli import run
+from simtool.step_schedule import load_schedule
 
 LOAD = ["--request-rate", "4", "--num-prompts", "24", "--input-len", "300", "--output-len", "40"]
 ASK = ["plan", "llama-3.1-8b", "--devices", "2xh200", *LOAD, "--max-num-batched-tokens", "2048"]
@@ -140,8 +141,16 @@ def test_overlap_compares_and_writes_the_fastest(capsys, tmp_path):
         assert 0 < layer["bound_s"] <= layer["planned_s"] <= layer["serial_s"] * (1 + 1e-9)
         assert layer["simulated_s"] <= layer["serial_s"] * (1 + 1e-9)
         assert layer["overlaps"] == (layer["simulated_s"] < layer["serial_s"] * (1 - 1e-9))
-    assert run(["overlap", str(plan / "plan.json"), *solve]) == 0
-    assert "gap" in capsys.readouterr().out
+    path = tmp_path / "schedule.json"
+    assert run(["overlap", str(plan / "plan.json"), *solve, "--schedule", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "gap" in told
+    assert ("no other overlap of the table is faster" in told) != ("faster than the solved schedule (" in told)
+    schedule = load_schedule(path)
+    assert (schedule.model, schedule.tp, schedule.batch) == ("llama-3.1-8b", 2, "prefill:1x1024")
+    assert [kind.layers for kind in schedule.kinds] == [32]
+    assert run(["overlap", str(plan / "plan.json"), "--schedule", str(path)]) == 2
+    assert "give --solve too" in capsys.readouterr().err
     assert run(["overlap", str(plan / "plan.json"), "--solve", "--seconds", "0"]) == 2
     assert run(["overlap", str(plan / "plan.json"), "--overlap", "fused"]) == 0
     assert "fused" in capsys.readouterr().out

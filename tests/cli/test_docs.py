@@ -25,6 +25,7 @@ COMMAND_FLAGS = {
         "--overlap",
         "--solve",
         "--seconds",
+        "--schedule",
     ),
     *("--model", "--over", "--format", "--version", "--target"),
     *("--budget", "--device", "--families", "--models", "--library"),

@@ -25,7 +25,8 @@ from simtool.planners.schedule.ticks import Ticks, tick_s
 
 _RESOLUTION = 10_000  # ticks in the longest layer that can be meant: every operation whole, or cut most finely
 _FIRST_BOUND = 0.1  # share of the limit for the bound of configurations; most layers need a tenth of that
-_SAME_CUTS, _ANY_CUTS, _PROOF = 0.1, 0.1, 0.6  # then for better schedules, cut alike and otherwise, then for the proof
+# Shares of what then is left: better schedules, cut alike and in other ways, then the proof.
+_SAME_CUTS, _ANY_CUTS, _PROOF = 0.1, 0.15, 0.75
 # CP-SAT's searches beside each other: better schedules of any cuts, proofs. Chosen on layers of
 # benchmarks/planning/overlap_plans.py; CP-SAT's own choice for two workers left twice the gap.
 _ANY, _PROVING = ("quick_restart",), ("objective_lb_search", "lb_tree_search")
@@ -196,8 +197,10 @@ def _search(
 ) -> tuple[str, ModuloSchedule]:
     """(status, schedule in ticks of the least period found), from a schedule in ticks."""
     known = listed_configurations(problem)
+    whole = effort.part(1.0 - _ENDS)
     watch.proven(configuration_bound(problem, known, ticks, effort.part(_FIRST_BOUND)))
     lower = {cuts: max(bound, watch.bound) for cuts, bound in cut_bounds(problem, known, ticks).items()}
+    effort = whole.after(watch.seconds)
     if not lower:
         if effort.workers > 1:
             _, schedule = _solve(problem, schedule, ticks, watch, effort.part(_SAME_CUTS + _ANY_CUTS), _ANY)

@@ -40,6 +40,10 @@ class Effort:
         """A share of the limits."""
         return replace(self, limit=share * self.limit, wall_s=share * self.wall_s)
 
+    def after(self, seconds: float) -> Effort:
+        """What is left of wall_s, a tenth of it at least: 0 would be no limit."""
+        return replace(self, wall_s=max(self.wall_s - seconds, 0.1 * self.wall_s))
+
 
 @dataclass(slots=True, kw_only=True)
 class Watch:
