@@ -235,14 +235,14 @@ class _Search:
     ) -> tuple[int, ...] | None:
         """What is used with one more item; None where it does not fit."""
         item = self.items[number]
-        after = tuple(one + more for one, more in zip(used, item.uses, strict=True))
-        if max(after, default=0) > FULL:
-            return None
+        for one, more in zip(used, item.uses, strict=True):  # most do not fit: no tuple is made of those
+            if one + more > FULL:
+                return None
         never = self.apart[item.operation]
         for other, others in chosen:
             if self.items[other].operation in never and not set(served).isdisjoint(others):
                 return None
-        return after
+        return tuple(one + more for one, more in zip(used, item.uses, strict=True))
 
     def _more(self, chosen: Chosen, used: tuple[int, ...]) -> bool:
         """Whether an item could be added."""
