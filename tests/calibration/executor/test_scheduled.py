@@ -18,7 +18,7 @@ from simtool.errors import InputError  # noqa: E402
 from simtool.models.layer_chain import layer_chain, layer_kinds  # noqa: E402
 from simtool.models.lowering_shard import make_shard  # noqa: E402
 from simtool.overlaps import STOCK  # noqa: E402
-from simtool.plan import Parallel  # noqa: E402
+from simtool.plan import ExpertOffload, Parallel  # noqa: E402
 from simtool.step_schedule import KindSchedule, Launch, StepSchedule, load_schedule, save_schedule  # noqa: E402
 from tests.calibration.executor.models import MODELS  # noqa: E402
 from tests.calibration.executor.serving import BLOCK, prompts, requests, serve  # noqa: E402
@@ -190,7 +190,7 @@ def test_what_is_not_the_plan_s_is_refused():
     short = replace(schedule.kinds[0], launches=tuple(one for one in loose if one.operators != ("o",)))
     with pytest.raises(InputError, match="cannot follow"):
         outputs_of(replace(OPTIONS, schedule=replace(schedule, kinds=(short, *schedule.kinds[1:]))), arch)
-    for changes in ({"overlap": STOCK["two-batch"]}, {"record_routing": True}, {"offload_cache_experts": 2}):
+    for changes in ({"overlap": STOCK["two-batch"]}, {"record_routing": True}, {"offload": ExpertOffload(policy="lru", slots=2)}):
         with pytest.raises(InputError):
             replace(OPTIONS, schedule=schedule, **changes)
 
