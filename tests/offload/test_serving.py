@@ -10,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simtool.errors import InfeasibleError, InputError
+from simtool.hardware.cluster import parse_cluster
 from simtool.models.config import load_architecture
+from simtool.models.lowering_mlp import expert_operators
+from simtool.models.lowering_shard import make_shard
 from simtool.models.memory import weight_bytes_per_device
 from simtool.models.offload_memory import expert_bytes, hbm_slots
+from simtool.models.routing.reach import touched_experts
 from simtool.models.routing.sampling import sample_trace
 from simtool.models.routing.shape import MoeShape, moe_shape
 from simtool.models.routing.source import uniform
@@ -25,12 +29,14 @@ from simtool.planners.floor import step_floor
 from simtool.planners.latency import latency_floor
 from simtool.run import engines_of, simulate
 from simtool.simulator.offload.clock import OffloadClock
-from simtool.simulator.offload.costs import ExpertPrices
+from simtool.simulator.offload.costs import ExpertPrices, price_experts
 from simtool.simulator.offload.routes import route_bank
 from simtool.simulator.offload.served import OffloadSpec, ServedStore
+from simtool.simulator.priced_cluster import priced_cluster
 from simtool.simulator.routing import ROUTERS
 from simtool.simulator.run import run_offloaded, simulate_engines
 from simtool.simulator.setup import build_state
+from simtool.simulator.step_costs import priced
 from simtool.workload import make_workload
 from tests.simulator.engines import law_engine
 from tests.simulator.test_laws import SCENARIOS, assert_same, engines, random_workload, workloads
@@ -233,3 +239,32 @@ WRONG = ["", "lru,slots=x", "lru,slots=1,slots=2", "lru,slots=1.5", "fifo", "non
 def test_no_offload(text):
     with pytest.raises(InputError):
         parse_offload(text)
+
+
+def test_a_host_that_is_the_device_copies_and_then_computes():
+    """Nothing hides a copy there: the steps take longer by every load, and all else is the same."""
+    engine, workload = offloaded(law_engine(), slots=2), random_workload(0, 1, 5.0, 0)
+    alone = replace(engine.tables, experts=replace(PRICES, apart=False))
+    free = replace(engine.tables, experts=replace(PRICES, load_s=0.0))
+    copied, none = (simulate_engines([replace(engine, tables=tables)], workload).offload for tables in (alone, free))
+    taken, least = (use.end_s - use.start_s for use in (copied, none))
+    assert (copied.loads == none.loads).all()
+    assert taken == pytest.approx(least + PRICES.load_s * copied.loads)
+    assert copied.stall_s[:, 0] == pytest.approx(PRICES.load_s * copied.loads)
+
+
+def test_prices_of_experts_that_run_together_are_those_of_a_step():
+    """The experts that a step needs on average cost what it is priced at without offload.
+
+    Not at a few tokens: an expert has whole ones, and a kernel's price of 1.5 each is not half way.
+    """
+    arch, tokens = load_architecture("mixtral-8x7b"), np.array([1.0, 64.0, 512.0])
+    hardware, host = priced_cluster(parse_cluster("1xa100-80g"), "vllm")
+    pool = Pool(device="a100-80g", offload=ExpertOffload(policy="zero-copy", slots=4))
+    (prices, _, _), _ = price_experts(arch, pool, hardware["a100-80g"], host)
+    mlp, shard = arch.layers[0].mlp, make_shard(arch, Parallel(), 0)
+    needed = touched_experts(mlp, tokens)
+    experts = [operator for operator in expert_operators(shard, tokens) if operator.family == "moe"]
+    whole, _ = priced(experts, hardware["a100-80g"], tokens)
+    each = np.interp(tokens * mlp.top_k / needed, np.arange(len(prices.expert_s)), prices.expert_s)
+    assert len(arch.layers) * needed * each == pytest.approx(whole[0], rel=0.02)

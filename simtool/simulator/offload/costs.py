@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from simtool.hardware.cost import WEAKEST_LAST, Provenance
 from simtool.hardware.device import Device
 from simtool.hardware.links import Link, load_link
 from simtool.hardware.server import Server
-from simtool.models.architecture import ModelArchitecture, MoeMlp
-from simtool.models.lowering_mlp import expert_operators_alone
+from simtool.models.architecture import ModelArchitecture, MoeMlp, WeightDtypes
+from simtool.models.lowering_mlp import expert_operators, expert_operators_alone
+from simtool.models.lowering_shard import Shard
 from simtool.models.offload_memory import expert_bytes
 from simtool.models.operators import Operator
+from simtool.models.routing.reach import touched_experts
 from simtool.plan import Pool
 from simtool.simulator.grids import token_grid
 from simtool.simulator.host import HostOverhead
@@ -41,13 +43,15 @@ class ExpertPrices:
     """Seconds of one expert on one device of a replica, at one end of the interval.
 
     expert_s: [t + 1] with 0..t tokens, launches included. load_s: its way into HBM. cpu_s: as expert_s, on the host's
-    CPU (None where the host is the device). sync_s: of a layer that has any expert there.
+    CPU (None where the host is the device). sync_s: of a layer that has any expert there. apart: a link copies while
+    the device computes; where the host is the device, it does one after the other.
     """
 
     expert_s: F8
     load_s: float
     cpu_s: F8 | None
     sync_s: float
+    apart: bool = True
 
     def least_s(self, tokens: F8, top_k: int, layers: int) -> F8:
         """Least seconds that the experts of a step of so many tokens take on the device, however they are routed.
@@ -72,10 +76,11 @@ def price_experts(
         raise InputError(arch.name, "has unlike mixture layers, whose experts cannot be offloaded alike")
     mlp, dtypes = mixtures[0]
     most = pool.scheduler.max_num_batched_tokens
-    grid = token_grid(most)
-    operators = expert_operators_alone(shard, mlp, dtypes, grid)
-    seconds, _ = priced(operators, hardware, grid)
-    launch_s = 0.0 if graphs_hold(pool) else host.eager_launch_s * sum(op.count * op.launches for op in operators)
+    if graphs_hold(pool) or hardware.device.kind == "cpu":
+        grid, seconds, operators = _grouped(shard, mlp, token_grid(most), hardware)
+    else:
+        grid, seconds, operators = _alone(shard, mlp, dtypes, token_grid(most), hardware)
+    launch_s = 0.0 if graphs_hold(pool) else host.eager_launch_s * sum(op.launches for op in operators)
     counts, server = np.arange(most + 1), host_of(hardware.device)
     size = expert_bytes(arch, pool.parallel)
     flops = 2.0 * mlp.intermediate_size * (mlp.latent_size or arch.hidden_size) * (3 if mlp.gated else 2)
@@ -85,10 +90,29 @@ def price_experts(
             load_s=_load_s(hardware.device, size, end),
             cpu_s=None if server is None else _cpu_s(server, size * pool.parallel.tp, flops, counts, end),
             sync_s=_SYNC_S[end],
+            apart=server is not None,
         )
         for end in (NOMINAL, LOWER, UPPER)
     ]
     return (ends[0], ends[1], ends[2]), {**_provenance(operators, hardware), "copies": "roofline"}
+
+
+def _alone(
+    shard: Shard, mlp: MoeMlp, dtypes: WeightDtypes, tokens: F8, hardware: StageHardware
+) -> tuple[F8, F8, list[Operator]]:
+    """(tokens, seconds [3, b], operators) of an expert that runs by itself, when it has come."""
+    operators = expert_operators_alone(shard, mlp, dtypes, tokens)
+    return tokens, priced(operators, hardware, tokens)[0], operators
+
+
+def _grouped(shard: Shard, mlp: MoeMlp, tokens: F8, hardware: StageHardware) -> tuple[F8, F8, list[Operator]]:
+    """The same of one among those that a step needs: its share of the price of all experts under uniform routing.
+
+    Of kernels that compute all that are there at once (vLLM's, SGLang's), and of a CPU, whose price is a loop's.
+    """
+    operators = [replace(op, count=1, launches=0) for op in expert_operators(shard, tokens) if op.family == "moe"]
+    needed = touched_experts(mlp, tokens)
+    return tokens * mlp.top_k / needed, priced(operators, hardware, tokens)[0] / needed, operators
 
 
 def graphs_hold(pool: Pool) -> bool:

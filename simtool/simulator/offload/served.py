@@ -59,6 +59,7 @@ class ServedStore:
             guess_object=np.zeros(size if spec.bank.guess.shape[2] else 0, np.int64),
         )
         self._handle = handle(self._arrays)
+        self._copy_s = 0.0 if experts.apart else experts.load_s  # that nothing hides
         self._spec = spec
         self._rows = np.zeros(256, np.int64)
         self._counts = np.zeros((2, spec.shape.num_experts), np.int64)
@@ -92,8 +93,10 @@ class ServedStore:
         if np.isnan(end_s):
             rule = "lacks a token that the run computes"
             raise InputError("expert routing", rule, "record the trace with this workload, or name a source")
-        self._keep(start_s, float(end_s))
-        return float(end_s) - start_s
+        copied_s = self._copy_s * int(self._arrays.step_count[0, col.LOADS])
+        self._arrays.step_out[0, [col.WAIT_MISS, col.LINK_BUSY]] += copied_s
+        self._keep(start_s, float(end_s) + copied_s)
+        return float(end_s) + copied_s - start_s
 
     def _keep(self, start_s: float, end_s: float) -> None:
         if self._steps == len(self._counted):
@@ -180,7 +183,7 @@ def _prices(experts: ExpertPrices, layers: int, size: int) -> Prices:
     return Prices(
         dense_s=np.zeros((1, layers)),
         expert_s=experts.expert_s[None, :],
-        load_s=np.full(size, experts.load_s),
+        load_s=np.full(size, experts.load_s if experts.apart else 0.0),
         cpu_s=None if experts.cpu_s is None else experts.cpu_s[None, :],
         cpu_sync_s=experts.sync_s,
     )
