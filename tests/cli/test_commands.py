@@ -136,7 +136,7 @@ def test_overlap_compares_and_writes_the_fastest(capsys, tmp_path):
     solve = ("--batch", "prefill:1x1024", "--overlap", "two-batch", "--solve", "--seconds", "0.5")
     found = object_of(capsys, "overlap", plan / "plan.json", *solve, "--json")
     assert list(found) == ["none", "two-batch", "solved"]
-    assert found["solved"]["seconds"] <= found["none"]["seconds"] * 1.01
+    assert found["solved"]["seconds"] <= found["none"]["seconds"] * (1 + 1e-9)
     for layer in found["solved"]["layers"]:
         assert 0 < layer["bound_s"] <= layer["planned_s"] <= layer["serial_s"] * (1 + 1e-9)
         assert layer["simulated_s"] <= layer["serial_s"] * (1 + 1e-9)

@@ -93,7 +93,8 @@ def solve_step(
 def solve_layer(price: LayerPrices, effort: Effort, counts: Sequence[int] = NANO_BATCHES) -> SolvedLayer:
     """Plan the layer for each number of nano-batches, simulate each with and without events, keep the fastest.
 
-    Never slower than one kernel after the other, which is the answer where no simulation beats it.
+    Never slower than one kernel after the other, which is the answer where no simulation of all layers of the kind, the
+    filling of the pipeline included, beats it.
     """
     layer = KernelLayer(price=price, resources=device_resources(price.hardware.device))
     problems = [layer.problem([1.0 / count] * count) for count in counts]
@@ -103,9 +104,9 @@ def solve_layer(price: LayerPrices, effort: Effort, counts: Sequence[int] = NANO
         for problem, found in zip(problems, plan.plans, strict=True)
         for events in (True, False)
     }
-    best = min(times, key=lambda which: times[which].period_s)
+    best = min(times, key=lambda which: times[which].seconds)
     none = layer_time(price, Overlap(), price.hardware, price.kind)
-    worth = times[best].period_s < none.period_s * (1.0 - 1e-9)
+    worth = times[best].seconds < none.seconds * (1.0 - 1e-9)
     serial = layer.problem([1.0])
     chosen = {problem.batches: (problem, found.schedule) for problem, found in zip(problems, plan.plans, strict=True)}
     problem, schedule = chosen[best[0]] if worth else (serial, no_overlap(serial))
@@ -134,9 +135,10 @@ def _simulated(
 
 
 def _alike(one: LayerPrices, other: LayerPrices) -> bool:
-    """Whether two kinds of layers cost the same: layers of inner stages, say."""
+    """Whether two kinds of layers cost the same and are as many: layers of inner stages, say."""
     shares = [1.0 / count for count in NANO_BATCHES]
     same = device_resources(one.hardware.device) == device_resources(other.hardware.device)
+    same = same and one.kind.count == other.kind.count
     return same and all(one(share) == other(share) for share in shares)
 
 

@@ -43,6 +43,11 @@ class LayerTime:
     kv_exposed_s: float
     timeline: Timeline
 
+    @property
+    def seconds(self) -> float:
+        """Of all layers of the kind; filling the pipeline is paid by the first ones."""
+        return self.kind.count * self.period_s + self.fill_s
+
 
 def layer_time(price: Price, overlap: Overlap, hardware: StageHardware, kind: LayerKind) -> LayerTime:
     """The steady state of equal layers."""

@@ -33,8 +33,8 @@ class OverlappedStep:
 
     @property
     def seconds(self) -> float:
-        """With the overlap; filling the pipeline is paid by the first layers of each kind."""
-        return math.fsum(time.kind.count * time.period_s + time.fill_s for time in self.layers)
+        """With the overlap."""
+        return math.fsum(time.seconds for time in self.layers)
 
     @property
     def exposed_s(self) -> float:
