@@ -18,9 +18,9 @@ def compile_command() -> int:
 
 def announce_compilation(*, replica: bool = True, tasks: bool = False, offload: bool = False) -> None:
     """Say on stderr that the first run takes longer, and why. What runs: replicas, task graphs, offloaded experts."""
-    from simtool.simulator.warm import kernel_is_ready
+    from simtool.simulator.warm import run_is_ready
     from simtool.terminal import note
 
-    if not kernel_is_ready(replica=replica, tasks=tasks, offload=offload):
+    if not run_is_ready(replica=replica, tasks=tasks, offload=offload):
         long = "half a minute" if replica else "ten seconds"
         note(f"compiling the simulator's kernel first; this happens once and takes {long}")

@@ -88,8 +88,8 @@ def plan_phrase(plan: Plan, cpus: Collection[str] = ()) -> str:
 def offload_phrase(use: OffloadUse) -> str:
     """What offloaded experts did, in a sentence."""
     return (
-        f"offloaded experts: {use.hit_rate:.0%} of those needed were in HBM, the others were waited for "
-        f"{use.stalled_share:.0%} of the steps' time, and the host's link was busy {use.link_share:.0%} of it"
+        f"offloaded experts: {use.hit_rate:.0%} of those needed were in HBM or on their way; steps waited for experts "
+        f"{use.stalled_share:.0%} of their time, and the host's link was busy {use.link_share:.0%} of it"
     )
 
 

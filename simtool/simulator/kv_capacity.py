@@ -223,12 +223,13 @@ def _relaxation(arch: ModelArchitecture, pool: Pool, devices: Sequence[Device]) 
 def _wider_degrees(arch: ModelArchitecture, pool: Pool, per_node: int) -> Iterator[tuple[int, int]]:
     """(tp, pp) with more devices than the pool has, fewest first: tp inside a node, devices in one or whole nodes."""
     heads = {layer.mixer.num_heads for layer in arch.layers if layer.mixer}
+    stages = len(arch.layers) if pool.offload.off else 1  # offloaded experts have no pipeline
     degrees = [tp for tp in (1, 2, 4, 8, 16, 32, 64) if tp <= per_node and not any(count % tp for count in heads)]
     for total in range(pool.parallel.tp * pool.parallel.pp + 1, _MAX_RELAXED_DEVICES + 1):
         if total > per_node and total % per_node:
             continue
         for tp in reversed(degrees):
-            if total % tp == 0 and total // tp <= len(arch.layers):
+            if total % tp == 0 and total // tp <= stages:
                 yield tp, total // tp
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -24,22 +24,34 @@ from simtool.workload import make_workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """What is compiled together. entries: what Python calls; touch: a run that calls them all."""
+    """What is compiled together. entries: what Python calls; main: the one, nearly all of it, that each serving run
+    calls; touch: a run that calls them all.
+    """
 
     entries: tuple[str, ...]
+    main: str
     touch: Callable[[], None]
 
     @property
     def ready(self) -> bool:
-        """Whether its machine code, of this version, lies on disk (or nothing is to be compiled)."""
-        folder = Path(cache_folder())
-        return not COMPILED or all(any(folder.rglob(f"*.{entry}-*.nbi")) for entry in self.entries)
+        """Whether all of its machine code lies on disk."""
+        return _on_disk(self.entries)
 
 
-def kernel_is_ready(*, replica: bool = True, tasks: bool = True, offload: bool = True) -> bool:
-    """Whether machine code of the kernels asked for, of this version, lies on disk (or nothing is to be compiled)."""
+def kernel_is_ready() -> bool:
+    """Whether machine code of all kernels, of this version, lies on disk (or nothing is to be compiled)."""
+    return all(kernel.ready for kernel in (REPLICA, TASKS, OFFLOAD))
+
+
+def run_is_ready(*, replica: bool, tasks: bool, offload: bool) -> bool:
+    """Whether a run of these kernels has little to compile: a run leaves on disk what it called, and not the rest."""
     asked = ((replica, REPLICA), (tasks, TASKS), (offload, OFFLOAD))
-    return all(kernel.ready for wanted, kernel in asked if wanted)
+    return _on_disk([kernel.main for wanted, kernel in asked if wanted])
+
+
+def _on_disk(entries: Iterable[str]) -> bool:
+    folder = Path(cache_folder())
+    return not COMPILED or all(any(folder.rglob(f"*.{entry}-*.nbi")) for entry in entries)
 
 
 def compile_kernel() -> None:
@@ -120,8 +132,10 @@ def _serve_offloaded() -> None:
     store.step(build_state([_one_step_engine()], make_workload(np.zeros(1), one, one)), 0, 0, 0.0, 1.0, 0.0)
 
 
-REPLICA = Kernel(entries=("arrive", "advance", "run_event"), touch=_run_replicas)
-TASKS = Kernel(entries=("make_arrays_struct", "run_graph"), touch=_run_tasks)
+REPLICA = Kernel(entries=("arrive", "advance", "run_event"), main="run_event", touch=_run_replicas)
+TASKS = Kernel(entries=("make_arrays_struct", "run_graph"), main="run_graph", touch=_run_tasks)
 OFFLOAD = Kernel(
-    entries=("make_offload_struct", "advance_store", "decide_visit", "kept_needs", "serve_step"), touch=_run_offload
+    entries=("make_offload_struct", "advance_store", "decide_visit", "kept_needs", "serve_step"),
+    main="serve_step",
+    touch=_run_offload,
 )

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simtool.errors import InfeasibleError, InputError
-from simtool.plan import KvPolicy, Parallel, Pool, Scheduler
+from simtool.hardware.device import load_device
+from simtool.models.config import load_architecture
+from simtool.plan import ExpertOffload, KvPolicy, Parallel, Pool, Scheduler
 from simtool.simulator.kv_capacity import context_limit, kv_capacity
 from simtool.units import GIB
 from tests.lowering.synthetic import dense, device, llama_8b, llama_70b, mixture
@@ -113,3 +115,14 @@ def test_expert_parallel_workspaces_and_tensor_parallel_buffers_count():
 def test_senseless_policies_are_refused(kv):
     with pytest.raises(InputError):
         kv_capacity(llama_8b(), Pool(device="x", kv=kv), [device()])
+
+
+def test_the_nearest_change_for_offloaded_experts_has_no_pipeline():
+    gpu = load_device("a100-40g")
+    arch, offload = load_architecture("mixtral-8x7b"), ExpertOffload(policy="lru", slots=8)
+    with pytest.raises(InfeasibleError) as error:
+        kv_capacity(arch, Pool(device="x"), [gpu])
+    assert error.value.relaxation == "it fits on 3 x a100-40g with tp=1 pp=3"
+    with pytest.raises(InfeasibleError) as error:
+        kv_capacity(arch, Pool(device="x", offload=offload), [gpu])
+    assert error.value.relaxation == "it fits on 4 x a100-40g with tp=4 pp=1"

@@ -10,7 +10,7 @@ import pytest
 
 from simtool.simulator import jit
 from simtool.simulator.jit import COMPILED, cache_folder
-from simtool.simulator.warm import compile_kernel, kernel_is_ready
+from simtool.simulator.warm import OFFLOAD, REPLICA, TASKS, compile_kernel, kernel_is_ready, run_is_ready
 
 
 def test_compiled_kernel_is_found_again() -> None:
@@ -26,6 +26,23 @@ def test_every_entry_is_compiled() -> None:
     entries = {name for source in sources for name in re.findall(r"@jit_entry\s+def (\w+)", source)}
     assert {"advance", "run_graph", "advance_store"} <= entries
     assert {name for name in entries if not any(Path(cache_folder()).rglob(f"*.{name}-*.nbi"))} == set()
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_a_run_is_ready_with_what_runs_leave_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run calls some entries of a kernel and not the others: it is not announced a second time."""
+    monkeypatch.setattr("simtool.simulator.warm.cache_folder", lambda: str(tmp_path))
+    assert not run_is_ready(replica=True, tasks=False, offload=False)
+    (tmp_path / f"replica.{REPLICA.main}-1.py3.nbi").touch()
+    assert run_is_ready(replica=True, tasks=False, offload=False)
+    assert not run_is_ready(replica=True, tasks=False, offload=True)
+    (tmp_path / f"serve_step.{OFFLOAD.main}-1.py3.nbi").touch()
+    assert run_is_ready(replica=True, tasks=False, offload=True)
+    assert not kernel_is_ready()
+
+
+def test_the_main_entry_is_an_entry() -> None:
+    assert all(kernel.main in kernel.entries for kernel in (REPLICA, TASKS, OFFLOAD))
 
 
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
