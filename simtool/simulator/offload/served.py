@@ -91,7 +91,8 @@ class ServedStore:
             start_s,
         )
         if np.isnan(end_s):
-            rule = "lacks a token that the run computes"
+            known = np.diff(bank.starts)
+            rule = f"lacks a token that the run computes: {len(known)} requests of {known.min()} to {known.max()} tokens"
             raise InputError("expert routing", rule, "record the trace with this workload, or name a source")
         copied_s = self._copy_s * int(self._arrays.step_count[0, col.LOADS])
         self._arrays.step_out[0, [col.WAIT_MISS, col.LINK_BUSY]] += copied_s
