@@ -170,7 +170,7 @@ def test_routes_of_a_recorded_trace_are_the_requests_own(tmp_path):
     assert simulate_engines([engine], workload).offload.hit_rate > 0
     short = sample_trace(uniform(SHAPE), sequences=6, output_tokens=3, rng=np.random.default_rng(0))
     write_routing(short, tmp_path / "short.npz")
-    with pytest.raises(InputError, match="lacks a token"):
+    with pytest.raises(InputError, match="lacks a token of the run; it has 6 requests of 3 to 3 tokens"):
         simulate_engines([offloaded(law_engine(), routing=str(tmp_path / "short.npz"))], workload)
     with pytest.raises(InputError, match="3 layers of 6"):
         route_bank(str(tmp_path / "short.npz"), replace(SHAPE, layers=(0, 1)), ExpertOffload())

@@ -92,7 +92,7 @@ class ServedStore:
         )
         if np.isnan(end_s):
             known = np.diff(bank.starts)
-            rule = f"lacks a token that the run computes: {len(known)} requests of {known.min()} to {known.max()} tokens"
+            rule = f"lacks a token of the run; it has {len(known)} requests of {known.min()} to {known.max()} tokens"
             raise InputError("expert routing", rule, "record the trace with this workload, or name a source")
         copied_s = self._copy_s * int(self._arrays.step_count[0, col.LOADS])
         self._arrays.step_out[0, [col.WAIT_MISS, col.LINK_BUSY]] += copied_s
