@@ -5,7 +5,8 @@
 Published: 1.8 times less KV and 1.4 times the throughput of REBASE at equal accuracy. Nothing is fitted: scores are
 synthetic and declared here, so that the trend is what can be seen, and accuracy cannot. A child's quality is its
 parent's plus noise, its score the logistic of it; its idea (the cluster) is its parent's or one of eight; a step is
-lognormal tokens. KV is what a tree-aware kernel reads, in the mean over iterations and at most. Throughput is not simulated.
+lognormal tokens. KV is what a tree-aware kernel reads, in the mean over iterations and at most.
+Throughput is not simulated.
 """
 
 from __future__ import annotations
