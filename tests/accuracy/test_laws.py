@@ -45,6 +45,7 @@ def test_quantiles_stand_for_the_beta():
     rates = BetaRates(alpha=0.7, beta=2.0)
     points = rates.rates(4000)
     assert points.mean() == pytest.approx(rates.mean, abs=1e-4)
+    assert rates.above(np.array([0.1, 0.6])) == pytest.approx([(points > 0.1).mean(), (points > 0.6).mean()], abs=1e-3)
     assert (1 - (1 - points) ** 8).mean() == pytest.approx(rates.coverage(8), abs=1e-3)
 
 

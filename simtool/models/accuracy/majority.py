@@ -46,34 +46,33 @@ def majority_at_k(right: int, wrong: Sequence[int], votes: int) -> float:
     return _plurality(laws, none, votes) / float(binom.pmf(votes, answers, share))
 
 
-def majority_limit(right: float, wrong: Sequence[float]) -> float:
-    """The same for votes without end: 1, 0, or an even draw among the answers that lead."""
-    lead = max(wrong, default=0.0)
-    if right == lead:
-        return 1.0 / (1 + sum(chance == lead for chance in wrong)) if right else 0.0
-    return float(right > lead)
-
-
 def _check(votes: int) -> None:
     if not 1 <= votes <= _MOST_VOTES:
-        raise InputError(votes, f"votes are from 1 to {_MOST_VOTES}", "majority_limit for more")
+        raise InputError(votes, f"votes are from 1 to {_MOST_VOTES}", "more decide nothing new: compare chances")
 
 
 def _plurality(laws: list[Floats], singles: Floats, votes: int) -> float:
     """P(the first count leads and all add up to `votes`), for independent counts; singles are answers of one vote each.
 
     A draw of t others is worth 1 / (1 + t) = ∫ u^t du: counts below the leader's weigh 1 and equal ones u, and
-    Gauss-Legendre integrates the polynomial exactly.
+    Gauss-Legendre integrates the polynomial exactly. Where one vote leads all votes are unlike, and t is known.
     """
-    most = len(laws) - 1 + votes  # degree in u
-    nodes, weights = np.polynomial.legendre.leggauss(len(laws) // 2 + 1)
-    fine, fine_weights = np.polynomial.legendre.leggauss(most // 2 + 1)
-    total = 0.0
-    for count in range(1, votes + 1):
-        points, shares = (fine, fine_weights) if count == 1 else (nodes, weights)
-        for u, share in zip((points + 1) / 2, shares / 2, strict=True):
-            product = singles * u ** np.arange(votes + 1) if count == 1 else singles
-            for law in laws[1:]:
-                product = np.convolve(product, np.append(law[:count], u * law[count]))[: votes + 1]
-            total += share * laws[0][count] * product[votes - count]
-    return float(total)
+    others = laws[1:]
+    total = float(laws[0][1]) * _rest([law[:2] for law in others], singles, votes - 1) / votes
+    nodes, weights = np.polynomial.legendre.leggauss(len(others) // 2 + 1)
+    for count in range(2, votes + 1):
+        for u, share in zip((nodes + 1) / 2, weights / 2, strict=True):
+            below = [np.append(law[:count], u * law[count]) for law in others]
+            total += float(share * laws[0][count]) * _rest(below, singles, votes - count)
+    return total
+
+
+def _rest(laws: list[Floats], singles: Floats, votes: int) -> float:
+    """Coefficient of so many votes in the product of the laws and the singles."""
+    product = singles
+    for law in laws[1:]:
+        product = np.convolve(product, law)[: votes + 1]
+    if not laws:
+        return float(product[votes])
+    last = laws[0][: votes + 1]
+    return float(last @ product[votes - len(last) + 1 : votes + 1][::-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, betaln, gammaln
+from scipy.special import betaincc, betaincinv, betaln, gammaln
 
 from simtool.errors import InputError
 
@@ -36,6 +36,10 @@ class BetaRates:
     def coverage(self, samples: float) -> float:
         """Share of questions that any of so many samples solves: 1 − B(α, β + k) / B(α, β)."""
         return float(-np.expm1(betaln(self.alpha, self.beta + samples) - betaln(self.alpha, self.beta)))
+
+    def above(self, rates: Floats) -> Floats:
+        """Share of questions that one sample solves with a chance above each rate."""
+        return np.asarray(betaincc(self.alpha, self.beta, rates))
 
     def rates(self, questions: int) -> Floats:
         """A set of so many questions without chance: the middles of equal parts, as quantiles."""
