@@ -1,0 +1,1 @@
+"""Accuracy of answers that are sampled, voted on and verified: declared laws, never hidden in a result."""

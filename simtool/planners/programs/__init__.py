@@ -1,0 +1,1 @@
+"""Decisions inside programs of LLM calls: which branches go on."""

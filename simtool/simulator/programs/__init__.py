@@ -1,0 +1,1 @@
+"""Programs of LLM calls: what branching requests share."""
