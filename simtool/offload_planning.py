@@ -56,11 +56,6 @@ class OffloadPlanQuestion:
     max_step_s: float = 0.0
 
 
-def plan_offload(question: OffloadPlanQuestion, say: Callable[[str], None] | None = None) -> FastestOffload:
-    """The fastest configuration, and a bound on all. Raises InputError, and InfeasibleError with what binds."""
-    return fastest_offload(offload_problem(question), say=say)
-
-
 def plan_memory(
     question: OffloadPlanQuestion, tokens_per_s: float, say: Callable[[str], None] | None = None
 ) -> LeastMemory:
@@ -68,18 +63,22 @@ def plan_memory(
     return least_memory(offload_problem(question), tokens_per_s, say=say)
 
 
-def offload_curve(
-    question: OffloadPlanQuestion, hbm_bytes: tuple[float, ...], say: Callable[[str], None] | None = None
-) -> tuple[FastestOffload | None, ...]:
-    """The fastest with each memory; None where nothing fits or keeps the limit."""
+def plan_curve(
+    question: OffloadPlanQuestion, shares: tuple[float, ...] = (1.0,), say: Callable[[str], None] | None = None
+) -> list[FastestOffload]:
+    """The fastest with each share of the memory (the last with all), bounded; shares that hold nothing are left out.
+
+    Raises InputError, and InfeasibleError with what binds where all the memory does not do.
+    """
     problem, bounds, choices = offload_problem(question), Bounds(), Choices()
-    found: list[FastestOffload | None] = []
-    for size in hbm_bytes:
+    found = []
+    for share in shares[:-1]:
         try:
-            found.append(fastest_offload(replace(problem, hbm_bytes=size), bounds, choices, say))
+            part = replace(problem, hbm_bytes=share * problem.hbm_bytes)
+            found.append(fastest_offload(part, bounds, choices, say))
         except InfeasibleError:
-            found.append(None)
-    return tuple(found)
+            continue
+    return [*found, fastest_offload(problem, bounds, choices, say)]
 
 
 def offload_problem(question: OffloadPlanQuestion) -> OffloadProblem:

@@ -60,7 +60,7 @@ class Bounds:
 
 
 class _Parts:
-    """Sums over a walk. first_s: dense parts, the host's too; expert_s, cpu_s: of a need by tokens; counts: of needs."""
+    """Sums over a walk. first_s: dense parts, the host's too; expert_s, cpu_s: of a need by tokens; counts: needs."""
 
     def __init__(self, prices: Prices, case: OffloadCase) -> None:
         steps = case.needs.steps
