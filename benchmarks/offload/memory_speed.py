@@ -30,7 +30,7 @@ MODELS = ("deepseek-v3", "qwen3-235b-a22b", "mixtral-8x22b", "gpt-oss-120b")
 DEVICES = ("h200", "a100-80g", "rtx-4090")
 DRAM_GB = (256, 512, 1024)
 DTYPES = ("auto", "int4")
-ROUTING, STEPS, CONTEXT = "zipf:0.5,locality=0.3", 48, 1024
+ROUTING, STEPS, CONTEXT = "zipf:0.5,locality=0.3", 128, 1024
 SHARES = (0.25, 0.5, 0.75, 1.0)
 TARGET_TOK_S = 20.0
 CPU = frozenset({"static-cpu", "static-cheaper"})

@@ -18,7 +18,7 @@ TRIAL_HEADS = (
 )  # fmt: skip
 BOUND_HEADS = ("dtype", "batch", "policy", "tok/s ≤", "step ms ≥", "binds")
 PLAN_CAVEAT = (
-    "slots: experts of a layer in HBM; staged: places of all layers for those on their way; loads, CPU: experts a token\n"
+    "slots: experts of a layer in HBM; staged: places of all layers for those on the way; loads, CPU: experts a token\n"
     "GPU GB: device memory that the engine needs (weights, KV cache, activations, graphs, experts; a tenth to spare)\n"
     "tok/s: simulated, decode only, the most used experts in HBM at the start; the bound holds for the same routing"
 )

@@ -57,7 +57,7 @@ def problem_of(*cases, slots=9, ways=WAYS, max_step_s=0.0) -> OffloadProblem:
 seconds = st.floats(0.0, 4.0, allow_subnormal=False)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seeds,
     st.integers(1, 4),
@@ -78,7 +78,7 @@ def test_no_walk_is_faster_than_its_bound(seed, batch, held, locality, prices):
             assert trial.tokens_per_s <= case.tokens / least.seconds
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seeds, st.floats(0.0, 1.0))
 def test_more_memory_never_lowers_the_bound(seed, locality):
     case, bounds = case_of(seed, locality=locality), Bounds()

@@ -45,9 +45,9 @@ class Bounds:
         kept = self._most(case, policy in PINNED, slots)
         free = int(len(case.needs.objects) - kept)
         if policy == "static-cpu":
-            return parts.mixed(free, parts.sync_s * parts.broken_visits(kept), loads=False)
+            return parts.on_cpu(free, kept)
         if policy == "static-cheaper":
-            return parts.mixed(free, 0.0, loads=True)
+            return parts.cheaper(free, kept)
         return parts.loaded(free, kept, ahead=policy in AHEAD)
 
     def _most(self, case: OffloadCase, pinned: bool, slots: int) -> int:
@@ -91,31 +91,46 @@ class _Parts:
             link_s += self.first_s + self.broken_visits(kept) * last_s
         return _longer({"link": link_s, "GPU": self.device_s})
 
-    def mixed(self, free: int, more_s: float, *, loads: bool) -> LeastTime:
+    def on_cpu(self, free: int, kept: int) -> LeastTime:
+        """All that is missing is computed on the CPU, with a sync in each visit that lacks any."""
+        return self._mixed(free, self.sync_s * self.broken_visits(kept), self.counts, loads=False)
+
+    def cheaper(self, free: int, kept: int) -> LeastTime:
+        """What is missing goes where it alone is cheaper, as its tokens decide (either, where it is a near thing)."""
+        assert self.cpu_s is not None
+        copied_s = self.load_s + self.expert_s
+        may_cpu, may_load = self.cpu_s <= copied_s * (1 + 1e-9), self.cpu_s >= copied_s * (1 - 1e-9)
+        if not may_load.any():
+            return self.on_cpu(free, kept)
+        if not may_cpu.any():
+            return self.loaded(free, kept, ahead=False)
+        return self._mixed(free, 0.0, np.where(may_cpu, self.counts, 0), loads=True)
+
+    def _mixed(self, free: int, more_s: float, most: NDArray[np.int64], *, loads: bool) -> LeastTime:
         """What is missing goes to the CPU, or (loads) over the link too: a linear program in x, the CPU's by tokens.
 
-        minimise T with T >= first + more + device's rest, T >= first + more + the CPU's, 0 <= x <= counts, and
+        minimise T with T >= first + more + device's rest, T >= first + more + the CPU's, 0 <= x <= most, and
         sum x >= free, or with loads T >= first + more + load_s · (free - sum x).
         """
         from scipy.optimize import linprog
 
         assert self.cpu_s is not None
         first_s, link_s = self.first_s + more_s, self.load_s if loads else 1.0
-        rows = np.vstack([-self.expert_s, self.cpu_s, np.full(len(self.counts), -link_s)])
+        rows = np.vstack([-self.expert_s, self.cpu_s, np.full(len(most), -link_s)])
         fixed = np.array([self.device_s + more_s, first_s, free * link_s + (first_s if loads else 0.0)])
         of_time = np.array([1.0, 1.0, 1.0 if loads else 0.0])
         solved = linprog(
-            np.concatenate([[1.0], np.zeros(len(self.counts))]),
+            np.concatenate([[1.0], np.zeros(len(most))]),
             A_ub=np.hstack([-of_time[:, None], rows]),
             b_ub=-fixed,
-            bounds=[(0.0, None), *((0.0, float(count)) for count in self.counts)],
+            bounds=[(0.0, None), *((0.0, float(count)) for count in most)],
             method="highs",
         )
         # weak duality: any weights prove a bound, so that the solver need not be believed
         weights = np.maximum(-solved.ineqlin.marginals, 0.0) if solved.success else np.array([1.0, 0.0, 0.0])
         total = float(weights @ of_time)
         weights = weights / total if total > 0 else np.array([1.0, 0.0, 0.0])
-        least = float(weights @ fixed + np.minimum(weights @ rows, 0.0) @ self.counts)
+        least = float(weights @ fixed + np.minimum(weights @ rows, 0.0) @ most)
         binds: tuple[Binding, ...] = ("GPU", "CPU", "link")
         return LeastTime(seconds=_SAFE * max(least, first_s), binds=binds[int((weights * of_time).argmax())])
 
