@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,9 @@ Ways = Annotated[
 ]
 HostMemory = Annotated[
     float, typer.Option("--host-memory-gb", help="Host memory for experts \\[the usual server's].", show_default=False)
+]
+GpuMemory = Annotated[
+    float, typer.Option("--hbm-gb", help="GPU memory that may be taken \\[all the device has].", show_default=False)
 ]
 Target = Annotated[
     float, typer.Option("--target-tok-s", help="Find the least GPU memory for this speed.", show_default=False)
@@ -109,6 +113,7 @@ def walk(
 def plan(
     model: Model,
     device: Device,
+    hbm_gb: GpuMemory = 0.0,
     host_memory_gb: HostMemory = 0.0,
     target_tok_s: Target = 0.0,
     max_step_ms: Latency = 0.0,
@@ -127,33 +132,19 @@ def plan(
 
     Example: simtool offload plan mixtral-8x22b --device a100-80g --batch 1,4,16 --routing zipf:0.5,locality=0.3
     """
-    from simtool.errors import InputError
-    from simtool.files import check_output_file
     from simtool.offload_planning import USUAL_WAYS, OffloadPlanQuestion
     from simtool.offloading import OffloadQuestion
     from simtool.offloads import parse_offload
     from simtool.units import GB
 
-    if page is not None:
-        if target_tok_s:
-            raise InputError("--page", "is of the fastest configuration", "no --target-tok-s")
-        check_output_file(page)
-    if min(host_memory_gb, target_tok_s, max_step_ms) < 0:
-        raise InputError("--host-memory-gb, --target-tok-s, --max-step-ms", "must be at least 0")
-    walked = OffloadQuestion(
-        model=model,
-        device=device,
-        routing=routing,
-        context=context,
-        steps=steps,
-        kernel_library=kernel_library,
-        seed=seed,
-    )
+    _check_plan((hbm_gb, host_memory_gb, target_tok_s, max_step_ms), page)
+    walked = OffloadQuestion(model=model, device=device, routing=routing, context=context, steps=steps, seed=seed)
     question = OffloadPlanQuestion(
-        walked=walked,
+        walked=replace(walked, kernel_library=kernel_library),
         weight_dtypes=tuple(dict.fromkeys(weight_dtype.split(","))),
         batches=_whole_numbers(batch),
         ways=tuple(parse_offload(text) for text in policy) if policy else USUAL_WAYS,
+        hbm_bytes=hbm_gb * GB,
         host_bytes=host_memory_gb * GB,
         max_step_s=max_step_ms / 1e3,
     )
@@ -162,6 +153,18 @@ def plan(
     else:
         _print_fastest(question, page, json)
     return 0
+
+
+def _check_plan(numbers: tuple[float, float, float, float], page: Path | None) -> None:
+    from simtool.errors import InputError
+    from simtool.files import check_output_file
+
+    if not all(0 <= number < 1e9 for number in numbers):
+        raise InputError("--hbm-gb, --host-memory-gb, --target-tok-s, --max-step-ms", "must be at least 0, and finite")
+    if page is not None:
+        if numbers[2]:
+            raise InputError("--page", "is of the fastest configuration", "no --target-tok-s")
+        check_output_file(page)
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 
 from simtool.errors import InfeasibleError, InputError
 from simtool.models.architecture import ModelArchitecture
@@ -110,7 +110,7 @@ def offload_problem(question: OffloadPlanQuestion) -> OffloadProblem:
     return OffloadProblem(
         cases=tuple(cases),
         ways=question.ways,
-        hbm_bytes=question.hbm_bytes or hardware.device.usable_bytes,
+        hbm_bytes=min(question.hbm_bytes or inf, hardware.device.usable_bytes),
         max_step_s=question.max_step_s,
     )
 

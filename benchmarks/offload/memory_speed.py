@@ -20,7 +20,7 @@ from simtool.offload_planning import USUAL_WAYS, OffloadPlanQuestion, offload_pr
 from simtool.offloading import OffloadQuestion
 from simtool.plan import ExpertOffload
 from simtool.planners.offload.bound import Bounds
-from simtool.planners.offload.case import OffloadProblem
+from simtool.planners.offload.case import ON_CPU, OffloadProblem
 from simtool.planners.offload.choices import Choices
 from simtool.planners.offload.fastest import fastest_offload
 from simtool.planners.offload.least import least_memory
@@ -30,10 +30,9 @@ MODELS = ("deepseek-v3", "qwen3-235b-a22b", "mixtral-8x22b", "gpt-oss-120b")
 DEVICES = ("h200", "a100-80g", "rtx-4090")
 DRAM_GB = (256, 512, 1024)
 DTYPES = ("auto", "int4")
-ROUTING, STEPS, CONTEXT = "zipf:0.5,locality=0.3", 128, 1024
+ROUTING, STEPS, CONTEXT = "zipf:0.5,locality=0.3", 64, 1024
 SHARES = (0.25, 0.5, 0.75, 1.0)
 TARGET_TOK_S = 20.0
-CPU = frozenset({"static-cpu", "static-cheaper"})
 WIDTH = 17
 
 
@@ -83,6 +82,7 @@ def least_cell(found: Solver, problem: OffloadProblem) -> str:
 
 def rows(found: Solver, model: str, device: str) -> Iterator[str]:
     """The lines of a model on a device, one a DRAM size and kind of policies."""
+    told: dict[tuple[str, str], str] = {}  # (dtypes that host memory holds, kind) -> what was found
     for dram_gb in DRAM_GB:
         problem = found.held_by(dram_gb)
         name = f"{model:16} {device:9} {dram_gb:5}"
@@ -91,10 +91,12 @@ def rows(found: Solver, model: str, device: str) -> Iterator[str]:
             yield f"{name}  the experts do not fit into host memory: {least:.0f} GB with the smallest weights"
             continue
         for kind in ("CPU", "loads"):
-            ways = tuple(way for way in problem.ways if kind == "CPU" or way.policy not in CPU)
-            asked = replace(problem, ways=ways)
-            cells = "".join(f"{curve_cell(found, asked, share):>{WIDTH}}" for share in SHARES)
-            yield f"{name} {kind:5}{cells}  {least_cell(found, asked)}"
+            ways = tuple(way for way in problem.ways if kind == "CPU" or way.policy not in ON_CPU)
+            asked, dtypes = replace(problem, ways=ways), ",".join(case.weight_dtype for case in problem.cases)
+            if (dtypes, kind) not in told:
+                cells = "".join(f"{curve_cell(found, asked, share):>{WIDTH}}" for share in SHARES)
+                told[dtypes, kind] = f"{kind:5}{cells}  {least_cell(found, asked)}"
+            yield f"{name} {told[dtypes, kind]}"
 
 
 def main() -> None:

@@ -119,6 +119,8 @@ def test_the_command_answers_in_rows_and_json(capsys, routing, tmp_path):
         (["--weight-dtype", "nonsense"], 2, "unknown weight dtype"),
         (["--max-step-ms", "-1"], 2, "at least 0"),
         (["--target-tok-s", "5", "--page", "p.html"], 2, "fastest configuration"),
+        (["--hbm-gb", "nan"], 2, "at least 0"),
+        (["--hbm-gb", "1"], 1, "memory"),
         (["--host-memory-gb", "1"], 1, "host-memory"),
         (["--policy", "lru", "--max-step-ms", "0.1"], 1, "latency"),
         (["--policy", "lru", "--target-tok-s", "1e6"], 1, "speed"),

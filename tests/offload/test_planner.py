@@ -163,12 +163,23 @@ def test_the_fastest_is_the_best_of_all_walks_and_its_gap_is_told():
         for way in WAYS:
             for choice, _ in Choices().of(case, way, problem.room(case)):
                 every.append(try_choice(case, choice, 0.0).tokens_per_s)
-    assert found.best.tokens_per_s == max(every)
+    assert found.best.tokens_per_s >= max(every)
+    assert found.best.tokens_per_s in every or found.best.choice.held < problem.room(problem.cases[0])
     assert found.best.tokens_per_s <= found.bound_tokens_per_s
     assert found.gap == pytest.approx(1 - found.best.tokens_per_s / found.bound_tokens_per_s)
     assert found.best.device_bytes <= problem.hbm_bytes
     assert found.trials[0] is found.best
     assert [one.tokens_per_s for one in found.bounds] == sorted((o.tokens_per_s for o in found.bounds), reverse=True)
+
+
+def test_a_device_that_is_slower_than_the_cpu_is_not_filled():
+    """Experts take 3 s on the device and 1.6 on the CPU beside it: part of the room is left."""
+    problem = problem_of(case_of(3, first_s=3.0, token_s=0.0), slots=18, ways=(ExpertOffload(policy="static-cpu"),))
+    found = fastest_offload(problem)
+    assert found.best.choice.held < 18
+    assert found.best.tokens_per_s > min(one.tokens_per_s for one in found.trials if one.choice.held == 18)
+    least = least_memory(problem, found.best.tokens_per_s)
+    assert least.best.device_bytes <= found.best.device_bytes
 
 
 def test_with_room_for_all_the_gap_closes():

@@ -14,6 +14,7 @@ from simtool.simulator.offload.needs import Needs
 from simtool.simulator.offload.prices import Prices
 
 PINNED: frozenset[OffloadPolicyName] = frozenset({"on-demand", "static-cpu", "static-cheaper"})  # residents never leave
+ON_CPU: frozenset[OffloadPolicyName] = frozenset({"static-cpu", "static-cheaper"})  # compute missing experts there
 AHEAD: frozenset[OffloadPolicyName] = frozenset({"speculative", "predicted-path"})  # load before the gate has chosen
 PLANNED: frozenset[OffloadPolicyName] = PINNED | AHEAD | {"lru", "lfu"}
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from simtool.errors import InfeasibleError
 from simtool.plan import ExpertOffload
 from simtool.planners.offload.bound import Binding, Bounds
-from simtool.planners.offload.case import OffloadCase, OffloadProblem
+from simtool.planners.offload.case import ON_CPU, OffloadCase, OffloadProblem
 from simtool.planners.offload.choices import Choices
 from simtool.planners.offload.split import SlotSplit
 from simtool.planners.offload.trial import Trial, try_choice
 from simtool.units import GB
+
+_SHARES = (1.0, 0.75, 0.5, 0.25, 0.125, 0.0)  # of the room, that are tried for experts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +108,15 @@ def way_bounds(problem: OffloadProblem, bounds: Bounds) -> tuple[WayBound, ...]:
     return tuple(sorted(kept, key=lambda one: -one.tokens_per_s))
 
 
+def tried_slots(way: ExpertOffload, room: int) -> list[int]:
+    """Experts in HBM to try: all that fit; less too beside a CPU, since a full device may be the slower of the two."""
+    return list(dict.fromkeys(int(share * room) for share in (_SHARES if way.policy in ON_CPU else (1.0,))))
+
+
 def _tried(
     problem: OffloadProblem, case: OffloadCase, way: ExpertOffload, choices: Choices
 ) -> list[tuple[Trial, SlotSplit | None]]:
-    pairs = choices.of(case, way, problem.room(case))
+    pairs = [pair for slots in tried_slots(way, problem.room(case)) for pair in choices.of(case, way, slots)]
     return [(try_choice(case, one, problem.device_bytes(case, one.held)), split) for one, split in pairs]
 
 

@@ -10,7 +10,7 @@ from simtool.plan import ExpertOffload
 from simtool.planners.offload.bound import Bounds
 from simtool.planners.offload.case import OffloadCase, OffloadProblem
 from simtool.planners.offload.choices import Choices
-from simtool.planners.offload.fastest import fastest_offload, way_bounds
+from simtool.planners.offload.fastest import fastest_offload, tried_slots, way_bounds
 from simtool.planners.offload.trial import Trial, try_choice
 from simtool.units import GB
 
@@ -57,17 +57,12 @@ def least_memory(
     bounds, choices = bounds or Bounds(), choices or Choices()
     target = _Target(problem=problem, tokens_per_s=tokens_per_s)
     highest = way_bounds(problem, bounds)[0]
-    lower: list[tuple[float, OffloadCase, ExpertOffload]] = []
-    for case in problem.cases:
-        for way in problem.ways:
-            slots = _least_proven(target, case, way, bounds)
-            if slots is not None:
-                lower.append((problem.device_bytes(case, slots), case, way))
+    lower = _lower_bounds(target, bounds)
     if not lower:
         detail = f"the {highest.binds} lets no configuration pass {highest.tokens_per_s:.3g} tok/s"
         raise InfeasibleError("speed", f"{detail}, and {tokens_per_s:.3g} are asked for", "a lower target")
     best: Trial | None = None
-    for bytes_, case, way in sorted(lower, key=lambda entry: entry[0]):
+    for bytes_, case, way in lower:
         if best is not None and bytes_ >= best.device_bytes:
             break
         if say is not None:
@@ -81,7 +76,18 @@ def least_memory(
             f", and {tokens_per_s:.3g} are asked for; no proof beyond {highest.tokens_per_s:.3g} ({highest.binds})"
         )
         raise InfeasibleError("speed", detail, f"a target of {reached:.3g}")
-    return LeastMemory(best=best, bound_bytes=min(entry[0] for entry in lower))
+    return LeastMemory(best=best, bound_bytes=lower[0][0])
+
+
+def _lower_bounds(target: _Target, bounds: Bounds) -> list[tuple[float, OffloadCase, ExpertOffload]]:
+    """Bytes with less of which a case does not reach the target under a way, least first; none for what never does."""
+    problem, found = target.problem, []
+    for case in problem.cases:
+        for way in problem.ways:
+            slots = _least_proven(target, case, way, bounds)
+            if slots is not None:
+                found.append((problem.device_bytes(case, slots), case, way))
+    return sorted(found, key=lambda entry: entry[0])
 
 
 def _least_proven(target: _Target, case: OffloadCase, way: ExpertOffload, bounds: Bounds) -> int | None:
@@ -108,7 +114,8 @@ def _least_walked(
     most = problem.room(case)
     if best is not None:
         most = min(most, int((best.device_bytes * problem.utilization - case.fixed_bytes) // case.expert_bytes))
-    slots = _bisected(most, met)
+    starts = tried_slots(way, most) if most >= 0 else []
+    slots = next((least for start in starts if (least := _bisected(start, met)) is not None), None)
     trial = None if slots is None else found[slots]
     return trial if best is None or (trial is not None and trial.device_bytes < best.device_bytes) else None
 
