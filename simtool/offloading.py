@@ -74,15 +74,9 @@ class PolicyWalk:
 def walk_policies(question: OffloadQuestion, offloads: Sequence[ExpertOffload]) -> tuple[PolicyWalk, ...]:
     """Each offload walked through the same routing, from an empty cache. Raises InputError, and InfeasibleError where
     host memory does not hold the experts."""
-    if min(question.batch, question.context, question.steps) < 1 or question.batch * question.steps > _MOST_TOKENS:
-        rule = f"a walk has from 1 to {_MOST_TOKENS:,} tokens"
-        raise InputError(f"{question.batch} requests x {question.steps} steps", rule, "fewer --steps")
+    check_tokens(question)
     arch = load_architecture(question.model, question.weight_dtype)
-    cluster = own_cluster(f"1x{question.device}", ())
-    if cluster.devices != 1:
-        raise InputError(question.device, "is not one device", "one engine on one device is walked: h200")
-    found, host = priced_cluster(cluster, question.kernel_library)
-    (hardware,) = found.values()
+    hardware, host = one_device(question)
     banks: dict[tuple[object, ...], RouteBank] = {}
     walks = []
     for offload in offloads:
@@ -90,8 +84,25 @@ def walk_policies(question: OffloadQuestion, offloads: Sequence[ExpertOffload]) 
         key = (offload.policy, offload.window, offload.recall) if foresees else ()
         if key not in banks:
             banks[key] = route_bank(question.routing, moe_shape(arch), offload, question.seed)
-        walks.append(_walked(question, arch, _pool(question, hardware, offload), hardware, host, banks[key]))
+        walks.append(_walked(question, arch, engine_pool(question, hardware, offload), hardware, host, banks[key]))
     return tuple(walks)
+
+
+def check_tokens(question: OffloadQuestion) -> None:
+    """Raise InputError for more tokens than a walk can have, or none."""
+    if min(question.batch, question.context, question.steps) < 1 or question.batch * question.steps > _MOST_TOKENS:
+        rule = f"a walk has from 1 to {_MOST_TOKENS:,} tokens"
+        raise InputError(f"{question.batch} requests x {question.steps} steps", rule, "fewer --steps")
+
+
+def one_device(question: OffloadQuestion) -> tuple[StageHardware, HostOverhead]:
+    """The device and its host, priced. Raises InputError for more than one."""
+    cluster = own_cluster(f"1x{question.device}", ())
+    if cluster.devices != 1:
+        raise InputError(question.device, "is not one device", "one engine on one device is walked: h200")
+    found, host = priced_cluster(cluster, question.kernel_library)
+    (hardware,) = found.values()
+    return hardware, host
 
 
 def default_slots(shape: MoeShape) -> int:
@@ -99,7 +110,8 @@ def default_slots(shape: MoeShape) -> int:
     return max(shape.top_k, shape.num_experts // 4)
 
 
-def _pool(question: OffloadQuestion, hardware: StageHardware, offload: ExpertOffload) -> Pool:
+def engine_pool(question: OffloadQuestion, hardware: StageHardware, offload: ExpertOffload) -> Pool:
+    """The engine that decodes."""
     budget = max(2048, question.batch)
     scheduler = Scheduler(max_num_seqs=question.batch, max_num_batched_tokens=budget)
     return Pool(device=hardware.device.name, scheduler=scheduler, offload=offload)
@@ -120,8 +132,8 @@ def _walked(
         offload=pool.offload, shape=shape, bank=bank, expert_bytes=size, dense_share=dense_share(arch, shape)
     )
     store = store_of(spec)
-    needs, guess = _needs(bank, question)
-    prices = _prices(question, arch, pool, hardware, host, spec)
+    needs, guess = walk_needs(bank, question)
+    prices = walk_prices(question, arch, pool, hardware, host, spec)
     done = walk(store, policy_of(pool.offload), needs, prices, guess=guess, resident=resident_of(spec))
     tokens = question.batch * question.steps
     weights = weight_bytes_per_device(arch, pool.parallel, 0) - offloaded_bytes(arch, pool)
@@ -137,7 +149,7 @@ def _walked(
     )
 
 
-def _needs(bank: RouteBank, question: OffloadQuestion) -> tuple[Needs, Needs | None]:
+def walk_needs(bank: RouteBank, question: OffloadQuestion) -> tuple[Needs, Needs | None]:
     """Of all steps, and what is predicted."""
     step = np.repeat(np.arange(question.steps), question.batch)
     rows = _rows(bank, question)
@@ -161,7 +173,7 @@ def _rows(bank: RouteBank, question: OffloadQuestion) -> NDArray[np.int64]:
     return rows
 
 
-def _prices(
+def walk_prices(
     question: OffloadQuestion,
     arch: ModelArchitecture,
     pool: Pool,

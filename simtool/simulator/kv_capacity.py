@@ -172,7 +172,7 @@ def _stage_blocks(
     sequence = kv_bytes_per_sequence(arch, blocks * size, parallel, stage, pool.kv.dtype) + state
     usable = pool.kv.gpu_memory_utilization * device.usable_bytes
     weights = weight_bytes_per_device(arch, parallel, stage) - offloaded_bytes(arch, pool)
-    activation = activation_bytes(arch, pool, stage) + _outside_bytes(device, parallel)
+    activation = activation_bytes(arch, pool, stage) + outside_bytes(device, parallel)
     graphs = graph_bytes(arch, pool, stage)
     left = usable - weights - activation - graphs
     per_block = sequence / blocks
@@ -190,7 +190,7 @@ def _stage_blocks(
     return (int(left // per_block) if per_block > 0 else 2**31 - 1), memory
 
 
-def _outside_bytes(device: Device, parallel: Parallel) -> float:
+def outside_bytes(device: Device, parallel: Parallel) -> float:
     """What a process takes beside torch's tensors."""
     if device.kind == "cpu":
         return _CPU_PROCESS_BYTES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 
 from simtool.errors import InputError
@@ -30,24 +32,25 @@ def fewest_loads(store: OffloadStore, needs: Needs) -> int:
 def kept_needs(starts: I8, objects: I8, following: I8, layer_pool: I8, slots: I8, count: int) -> int:
     """Needs that find their object held since the need before."""
     next_visit = np.full(count, -1, np.int64)  # of the objects held
-    members, sizes = np.zeros((len(slots), count), np.int64), np.zeros(len(slots), np.int64)
     kept, layers = 0, len(layer_pool)
-    for visit in range(len(starts) - 1):
-        pool = layer_pool[visit % layers]
-        for need in range(starts[visit], starts[visit + 1]):
-            item = objects[need]
-            if next_visit[item] == visit:
-                kept += 1
-            else:
-                members[pool, sizes[pool]] = item
-                sizes[pool] += 1
-            next_visit[item] = following[need]
-        while sizes[pool] > slots[pool]:
-            far = 0
-            for i in range(1, sizes[pool]):
-                if next_visit[members[pool, i]] > next_visit[members[pool, far]]:
-                    far = i
-            next_visit[members[pool, far]] = -1
-            sizes[pool] -= 1
-            members[pool, far] = members[pool, sizes[pool]]
+    for pool in range(len(slots)):
+        held = 0
+        farthest = [(0, 0)]  # a heap of (-next visit, object); what is no longer so is passed over
+        farthest.pop()
+        for visit in range(len(starts) - 1):
+            if layer_pool[visit % layers] != pool:
+                continue
+            for need in range(starts[visit], starts[visit + 1]):
+                item = objects[need]
+                if next_visit[item] == visit:
+                    kept += 1
+                else:
+                    held += 1
+                next_visit[item] = following[need]
+                heapq.heappush(farthest, (-following[need], item))
+            while held > slots[pool]:
+                far, item = heapq.heappop(farthest)
+                if next_visit[item] == -far:
+                    next_visit[item] = -1
+                    held -= 1
     return kept
