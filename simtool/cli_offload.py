@@ -181,6 +181,7 @@ def _print_fastest(question: OffloadPlanQuestion, page: Path | None, json: bool)
     from simtool.report.offload_plan_rows import PLAN_CAVEAT, TRIAL_HEADS, fastest_words, plan_object, trial_rows
     from simtool.terminal import print_json, print_table, print_text, progress
 
+    _announce()
     with progress("planning") as say:
         *curve, found = plan_curve(question, _CURVE if page is not None else (1.0,), say)
     if page is not None:
@@ -201,6 +202,7 @@ def _print_least(question: OffloadPlanQuestion, target_tok_s: float, json: bool)
     from simtool.report.offload_plan_rows import PLAN_CAVEAT, TRIAL_HEADS, least_words, memory_object, trial_rows
     from simtool.terminal import print_json, print_table, print_text, progress
 
+    _announce()
     with progress("planning") as say:
         found = plan_memory(question, target_tok_s, say)
     if json:
@@ -234,10 +236,17 @@ def _offloads(model: str, policies: list[str], slots: str) -> list[ExpertOffload
     return kept
 
 
+def _announce() -> None:
+    from simtool.cli_compile import announce_compilation
+
+    announce_compilation(replica=False, offload=True)
+
+
 def _walked(question: OffloadQuestion, offloads: list[ExpertOffload]) -> tuple[PolicyWalk, ...]:
     from simtool.offloading import walk_policies
     from simtool.terminal import progress
 
+    _announce()
     with progress("walking") as say:
         say(f"{len(offloads)} ways to offload")
         return walk_policies(question, offloads)
