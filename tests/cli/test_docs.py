@@ -34,6 +34,7 @@ COMMAND_FLAGS = {
     *("--routing", "--policy", "--slots", "--context", "--steps"),
     *("--measured", "--again", "--calibrate", "--plans", "--noise", "--gate", "--on", "--layers"),
     *("--tokens", "--ep", "--prompt-tokens", "--record-routing", "--data"),
+    *("--hbm-gb", "--host-memory-gb", "--max-step-ms", "--target-tok-s"),
 }
 OTHER_TOOLS = {
     "--enable-dbo",
