@@ -10,6 +10,9 @@ import typer
 from simtool.cli_options import Json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from simtool.planners.experts.plan import ExpertPlan
     from simtool.planners.experts.problem import ExpertProblem
 
@@ -59,21 +62,10 @@ def place(
     Example: simtool experts place loads.csv --gpus 8 --nodes 2 --replicas 16 --groups 4
     """
     from simtool.expert_loads import read_expert_loads
-    from simtool.planners.experts.problem import ExpertProblem
 
     _check(effort, all_layers, out, page)
     table = read_expert_loads(loads, read_pairs(where or []))
-    problem = ExpertProblem(
-        loads=table.loads,
-        gpus=gpus,
-        slots=given_slots(replicas, gpus, table.loads.shape[1]),
-        nodes=nodes,
-        groups=groups,
-        hierarchical=groups > 1,
-        present=read_present(present),
-        expert_bytes=expert_bytes,
-        load_slack=load_slack,
-    )
+    problem = asked_problem(table.loads, (gpus, nodes, replicas, groups), present, expert_bytes, load_slack)
     plan = _placed(problem, effort)
     _write(plan, table.layers, all_layers, out, page)
     _print(plan, table.layers, json)
@@ -93,6 +85,30 @@ def _check(effort: float, all_layers: int, out: Path | None, page: Path | None) 
     for path in (out, page):
         if path is not None:
             check_output_file(path)
+
+
+def asked_problem(
+    loads: NDArray[np.float64],
+    counts: tuple[int, int, int, int],
+    present: Path | None,
+    expert_bytes: float,
+    load_slack: float,
+) -> ExpertProblem:
+    """The problem that the flags state; counts: GPUs, nodes, replicas, groups."""
+    from simtool.planners.experts.problem import ExpertProblem
+
+    gpus, nodes, replicas, groups = counts
+    return ExpertProblem(
+        loads=loads,
+        gpus=gpus,
+        slots=_slots(replicas, gpus, loads.shape[1]),
+        nodes=nodes,
+        groups=groups,
+        hierarchical=groups > 1,
+        present=_present(present),
+        expert_bytes=expert_bytes,
+        load_slack=load_slack,
+    )
 
 
 def check_effort(effort: float) -> None:
@@ -141,14 +157,14 @@ def read_pairs(texts: list[str]) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in texts)}
 
 
-def read_present(path: Path | None) -> Any:
+def _present(path: Path | None) -> Any:
     """The placement in the file, [layers, slots]; None without a file. Raises InputError."""
     from simtool.expert_location import read_expert_location
 
     return None if path is None else read_expert_location(path)
 
 
-def given_slots(replicas: int, gpus: int, experts: int) -> int:
+def _slots(replicas: int, gpus: int, experts: int) -> int:
     """Slots of one GPU; replicas 0: what the experts need. Raises InputError."""
     from simtool.errors import InputError
 

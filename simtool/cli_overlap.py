@@ -12,6 +12,7 @@ from simtool.cli_options import ENGINE, QUESTION, Json, ScenarioFile, Settings, 
 from simtool.cli_simulate import ModelOption, PlanFile
 
 if TYPE_CHECKING:
+    from simtool.plan import Plan
     from simtool.planners.schedule.step_plan import SolvedLayer, SolvedStep
     from simtool.simulator.overlap.step import OverlappedStep
 
@@ -52,13 +53,7 @@ def overlap(
     from simtool.cli_compile import announce_compilation
     from simtool.cli_options import asked_scenario
     from simtool.cli_simulate import plan_to_run
-    from simtool.overlapping import (
-        check_schedule_output,
-        check_seconds,
-        compare_overlaps,
-        solve_overlap,
-        write_schedule,
-    )
+    from simtool.overlapping import check_schedule_output, check_seconds, compare_overlaps
     from simtool.overlaps import STOCK
 
     check_seconds(seconds)
@@ -67,21 +62,29 @@ def overlap(
     plan = plan_to_run(plan_file, asked_scenario(scenario, given, settings, model))
     announce_compilation(replica=False, tasks=True)
     found = compare_overlaps(plan, batch, pool, overlap or tuple(STOCK))
-    solved = solve_overlap(plan, batch, pool, seconds) if solve else None
+    solved = _solved(plan, batch, pool, seconds, schedule) if solve else None
     if solved is not None:
         found[_SOLVED] = solved.step
-        if schedule is not None:
-            write_schedule(solved, plan, batch, pool, schedule)
     if out is not None:
         _write(found, out, batch)
     if json:
         _print_json(found, solved)
-    else:
-        _print(found, batch)
-        if solved is not None:
-            _print_solved(solved)
-            _print_faster(found)
+        return 0
+    _print(found, batch)
+    if solved is not None:
+        _print_solved(solved)
+        _print_faster(found)
     return 0
+
+
+def _solved(plan: Plan, batch: str, pool: int, seconds: float, schedule: Path | None) -> SolvedStep:
+    """The step as the solver schedules it, written where it is to be."""
+    from simtool.overlapping import solve_overlap, write_schedule
+
+    solved = solve_overlap(plan, batch, pool, seconds)
+    if schedule is not None:
+        write_schedule(solved, plan, batch, pool, schedule)
+    return solved
 
 
 def _print_json(found: dict[str, OverlappedStep], solved: SolvedStep | None) -> None:

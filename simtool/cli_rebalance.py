@@ -14,11 +14,11 @@ from simtool.cli_experts import (
     Nodes,
     Present,
     Replicas,
+    Slack,
     Where,
+    asked_problem,
     check_effort,
-    given_slots,
     read_pairs,
-    read_present,
 )
 from simtool.cli_options import Json
 
@@ -62,7 +62,6 @@ Steps = Annotated[
 ExpertBytes = Annotated[float, typer.Option("--expert-bytes", help="Bytes of one expert in one layer.")]
 Near = Annotated[str, typer.Option("--link", help="Link inside a node, a catalogue name.")]
 Far = Annotated[str, typer.Option("--inter-link", help="Link between nodes, of one GPU.")]
-Slack = Annotated[float, typer.Option("--load-slack", help="Share of load given up for fewer moves.")]
 Page = Annotated[Path | None, typer.Option("--page", help="Write a page with loads and moves over time here (HTML).")]
 
 
@@ -95,24 +94,13 @@ def rebalance(
     """
     from simtool.files import check_output_file
     from simtool.hardware.links import load_link
-    from simtool.planners.experts.problem import ExpertProblem
 
     check_effort(effort)
     if page is not None:
         check_output_file(page)
     links = (load_link(link), load_link(inter_link))
     found, numbers, layers = _windows(loads, where, (model, tokens, batch, seed), windows, window_steps)
-    problem = ExpertProblem(
-        loads=found[0].loads,
-        gpus=gpus,
-        slots=given_slots(replicas, gpus, found[0].loads.shape[1]),
-        nodes=nodes,
-        groups=groups,
-        hierarchical=groups > 1,
-        present=read_present(present),
-        expert_bytes=expert_bytes,
-        load_slack=load_slack,
-    )
+    problem = asked_problem(found[0].loads, (gpus, nodes, replicas, groups), present, expert_bytes, load_slack)
     study = _studied(problem, found, links, experts_ms / 1e3, effort)
     if page is not None:
         from simtool.report.rebalance_page import write_rebalance_page

@@ -26,7 +26,7 @@ from simtool.simulator.offload.costs import price_experts
 from simtool.simulator.offload.needs import Needs, expert_needs, ranked_needs
 from simtool.simulator.offload.prices import Prices
 from simtool.simulator.offload.room import check_host_memory
-from simtool.simulator.offload.routes import RouteBank, route_bank
+from simtool.simulator.offload.routes import RouteBank, route_bank, told_of
 from simtool.simulator.offload.served import OffloadSpec, policy_of, resident_of, store_of
 from simtool.simulator.offload.use import walk_use
 from simtool.simulator.offload.walk import walk
@@ -77,11 +77,10 @@ def walk_policies(question: OffloadQuestion, offloads: Sequence[ExpertOffload]) 
     check_tokens(question)
     arch = load_architecture(question.model, question.weight_dtype)
     hardware, host = one_device(question)
-    banks: dict[tuple[object, ...], RouteBank] = {}
+    banks: dict[ExpertOffload, RouteBank] = {}
     walks = []
     for offload in offloads:
-        foresees = policy_of(offload).prefetch != "none"  # the routes are the same, what is told of them is not
-        key = (offload.policy, offload.window, offload.recall) if foresees else ()
+        key = told_of(offload)
         if key not in banks:
             banks[key] = route_bank(question.routing, moe_shape(arch), offload, question.seed)
         walks.append(_walked(question, arch, engine_pool(question, hardware, offload), hardware, host, banks[key]))

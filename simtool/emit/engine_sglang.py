@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
-from simtool.emit.subject import Subject, check_all2all, check_experts, dtype_options
+from simtool.emit.subject import Subject, check_all2all, check_experts, check_offload, dtype_options
 from simtool.errors import InputError
 from simtool.hardware.own_cluster import own_cluster
 from simtool.hardware.server import usual_server
@@ -128,11 +128,8 @@ def _overlap(pool: Pool, table: OptionTable) -> Options:
 
 def _offload(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     """KTransformers inside SGLang: so many experts of each layer on the GPU, all cores compute the others as stored."""
-    if pool.offload.off:
+    if not check_offload(pool, table.title, "static-cpu"):
         return []
-    if pool.offload.policy != "static-cpu":
-        rule = f"{table.title} has no {pool.offload.policy} offload of experts"
-        raise InputError("offload", rule, "--offload static-cpu,slots=N, or --target torchrun")
     stored = subject.architecture.dtypes.experts
     if stored not in _KT_METHODS:
         rule = f"KTransformers computes no {stored} experts on a CPU as they are stored"

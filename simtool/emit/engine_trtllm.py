@@ -6,7 +6,7 @@ from typing import Any
 
 from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
-from simtool.emit.subject import Subject, check_experts, weights_of
+from simtool.emit.subject import Subject, check_experts, check_offload, weights_of
 from simtool.errors import InputError
 from simtool.overlaps import overlap_name
 from simtool.plan import KvPolicy, Pool
@@ -91,9 +91,7 @@ def _check(subject: Subject, pool: Pool, table: OptionTable) -> None:
     if s.scheduling == "prefill_first":
         hint = "--scheduling chunked, no_chunking or static, or --target sglang"
         raise InputError("scheduling", f"{table.title} has no prefill_first scheduling", hint)
-    if not pool.offload.off:
-        rule = f"{table.title} has no {pool.offload.policy} offload of experts"
-        raise InputError("offload", rule, "--offload none, or --target vllm, sglang or torchrun")
+    check_offload(pool, table.title)
     if pool.overlap.kv_transfer:
         rule = f"{table.title} sends KV to another pool by its cache transceiver, which a plan does not describe"
         raise InputError("overlap", rule, "--overlap none, and add cache_transceiver_config for your pools")

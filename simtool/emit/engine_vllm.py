@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simtool.emit.command import Options
 from simtool.emit.option_table import OptionTable
-from simtool.emit.subject import Subject, check_all2all, check_experts, dtype_options
+from simtool.emit.subject import Subject, check_all2all, check_experts, check_offload, dtype_options
 from simtool.errors import InputError
 from simtool.models.offload_memory import offloaded_bytes
 from simtool.overlaps import overlap_name
@@ -138,11 +138,8 @@ def _overlap(pool: Pool, table: OptionTable) -> Options:
 
 def _offload(subject: Subject, pool: Pool, table: OptionTable) -> Options:
     """vLLM keeps the first layers' experts in host memory, until so many GiB are there, and its kernels read them."""
-    if pool.offload.off:
+    if not check_offload(pool, table.title, "zero-copy"):
         return []
-    if pool.offload.policy != "zero-copy":
-        rule = f"{table.title} has no {pool.offload.policy} offload of experts"
-        raise InputError("offload", rule, "--offload zero-copy,slots=N, or --target torchrun")
     if not table.has(SERVE, "--cpu-offload-params"):
         rule = f"{table.title} cannot be told to offload experts alone"
         raise InputError("offload", rule, "a newer --engine-version")

@@ -154,3 +154,13 @@ def _check_name(text: str, name: str) -> None:
     """Names go into shell words and YAML: quoting takes anything but control characters and a leading dash."""
     if text.startswith("-") or not text.isprintable() or text != text.strip():
         raise InputError(repr(text), f"{name} must be printable and start with no dash", "give a repository or a path")
+
+
+def check_offload(pool: Pool, title: str, policy: str = "") -> bool:
+    """Whether the pool offloads experts. Raises InputError unless by the one policy that the engine has ("": none)."""
+    if pool.offload.off:
+        return False
+    if pool.offload.policy != policy:
+        hint = f"--offload {policy},slots=N, or --target torchrun" if policy else "--offload none, or another --target"
+        raise InputError("offload", f"{title} has no {pool.offload.policy} offload of experts", hint)
+    return True

@@ -25,7 +25,7 @@ from simtool.simulator.grids import capture_sizes
 from simtool.simulator.host import HostOverhead
 from simtool.simulator.kv_capacity import context_limit, kv_capacity
 from simtool.simulator.offload.costs import graphs_hold
-from simtool.simulator.offload.routes import RouteBank, route_bank
+from simtool.simulator.offload.routes import RouteBank, route_bank, told_of
 from simtool.simulator.priced_cluster import priced_cluster
 from simtool.simulator.run import simulate_engines
 from simtool.simulator.step_costs import StageHardware, StepCosts
@@ -85,10 +85,10 @@ class EngineShop:
         )
 
     def _bank(self, arch: ModelArchitecture, pool: Pool) -> RouteBank | None:
-        """Where tokens go; of offloads that differ in slots alone, one."""
+        """Where tokens go; offloads to which the same is told share it."""
         if pool.offload.off:
             return None
-        key = replace(pool.offload, slots=0, staging=0)
+        key = told_of(pool.offload)
         if key not in self.banks:
             self.banks[key] = route_bank(self.routing, moe_shape(arch), key)
         return self.banks[key]

@@ -71,14 +71,7 @@ def compile_engine(
     nominal = wider.narrowed(pool.scheduler.max_num_batched_tokens, pool.parallel.dp) if wider else None
     nominal = nominal or _tables(costs, pool, stages, host, NOMINAL)
     ends = [_tables(costs, pool, stages, host, end) for end in (LOWER, UPPER)] if interval else [nominal, nominal]
-    spec = replace(
-        _resident_engine(pool, nominal, costs, memory, host),
-        lower=ends[0],
-        upper=ends[1],
-        num_blocks=num_blocks,
-        watermark_blocks=int(pool.kv.watermark * num_blocks),
-        max_model_len=longest,
-    )
+    spec = _resident_engine(pool, (nominal, *ends), costs, host, (num_blocks, memory, longest))
     if pool.offload.off:
         return spec
     bank = bank or route_bank("", moe_shape(arch), pool.offload)
@@ -86,22 +79,23 @@ def compile_engine(
 
 
 def _resident_engine(
-    pool: Pool, tables: StepTables, costs: StepCosts, memory: MemoryBudget, host: HostOverhead
+    pool: Pool, tables: Sequence[StepTables], costs: StepCosts, host: HostOverhead, kv: tuple[int, MemoryBudget, int]
 ) -> EngineSpec:
-    """Without an interval and KV blocks."""
+    """With all experts in HBM. tables: nominal, lower, upper; kv: blocks, the memory they are of, longest context."""
+    num_blocks, memory, longest = kv
     return EngineSpec(
-        tables=tables,
-        lower=tables,
-        upper=tables,
+        tables=tables[0],
+        lower=tables[1],
+        upper=tables[2],
         scheduler=pool.scheduler,
         block_size=pool.kv.block_size,
-        num_blocks=0,
-        watermark_blocks=0,
+        num_blocks=num_blocks,
+        watermark_blocks=int(pool.kv.watermark * num_blocks),
         prefix_caching=pool.kv.prefix_caching,
         dp=pool.parallel.dp,
         pp=pool.parallel.pp,
         devices=pool.parallel.devices,
-        max_model_len=0,
+        max_model_len=longest,
         memory=memory,
         provenance=_provenance(costs),
         request_latency_s=host.request_latency_s,

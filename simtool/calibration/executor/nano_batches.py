@@ -12,6 +12,7 @@ import torch
 
 from simtool.calibration.executor.batch import Slot, StepBatch
 from simtool.calibration.executor.inputs import Layout, StepInputs, make_inputs
+from simtool.calibration.executor.streams import Streams
 from simtool.plan import Overlap
 
 
@@ -56,32 +57,13 @@ def _shared(slots: tuple[Slot, ...], overlap: Overlap) -> list[tuple[Slot, ...]]
     return [slots[first:last] for first, last in pairwise([0, *before, len(slots)])]
 
 
-class Turns:
-    """Streams of the parts; on a CPU none, and the parts run one after the other."""
-
-    def __init__(self, parts: int, device: str) -> None:
-        several = device == "cuda" and parts > 1
-        self._streams = [torch.cuda.Stream() for _ in range(parts)] if several else []  # type: ignore[no-untyped-call]
-
-    def begin(self) -> None:
-        """What was begun before is done before any part."""
-        for stream in self._streams:
-            stream.wait_stream(torch.cuda.current_stream())
+class Turns(Streams):
+    """Streams of the parts, whose layers come in turns."""
 
     def turn(self, part: int) -> Any:
         """Where the part's layer runs: after the same layer of the part before, which may fill pages that it reads."""
-        if not self._streams:
+        if not self.on:
             return nullcontext()
         if part:
-            self._streams[part].wait_stream(self._streams[part - 1])
-        return torch.cuda.stream(self._streams[part])
-
-    def end(self, tensors: Sequence[torch.Tensor]) -> None:
-        """What follows waits for all parts, whose `tensors` it reads."""
-        if not self._streams:
-            return
-        here: Any = torch.cuda.current_stream()
-        for stream in self._streams:
-            here.wait_stream(stream)
-        for tensor in tensors:
-            tensor.record_stream(here)
+            self.stream(part).wait_stream(self.stream(part - 1))
+        return torch.cuda.stream(self.stream(part))

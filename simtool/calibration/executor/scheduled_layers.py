@@ -10,39 +10,10 @@ import torch
 
 from simtool.calibration.executor.calls import Calls
 from simtool.calibration.executor.scheduled import SOLVE_HINT, Turn
+from simtool.calibration.executor.streams import Streams
 from simtool.errors import InputError
 
 Part = TypeVar("Part")
-
-
-class Streams:
-    """Streams by number and an event a turn; on a CPU none, and turns come one after the other."""
-
-    def __init__(self, count: int, device: str) -> None:
-        self.on = device == "cuda" and count > 1
-        self._streams: list[Any] = [self._made() for _ in range(count if self.on else 0)]
-
-    def _made(self) -> Any:
-        return torch.cuda.Stream()  # type: ignore[no-untyped-call]
-
-    def begin(self) -> None:
-        """What was begun before is done before any turn."""
-        for stream in self._streams:
-            stream.wait_stream(torch.cuda.current_stream())
-
-    def end(self, tensors: Sequence[torch.Tensor]) -> None:
-        """What follows waits for all turns, whose `tensors` it reads."""
-        if not self.on:
-            return
-        here: Any = torch.cuda.current_stream()
-        for stream in self._streams:
-            here.wait_stream(stream)
-        for tensor in tensors:
-            tensor.record_stream(here)
-
-    def stream(self, number: int) -> Any:
-        """That stream."""
-        return self._streams[number]
 
 
 class Run(Generic[Part]):

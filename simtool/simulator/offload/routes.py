@@ -21,12 +21,13 @@ _CLOCKS = 2**24  # tokens x layers x experts that are drawn at most: half a seco
 _SEQUENCE_TOKENS = 512
 _LEAST_TOKENS, _MOST_TOKENS = 256, 2**15
 UNIFORM = "uniform"
+PREDICTING = ("speculative", "predicted-path")  # the plan's policies to which something is told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteBank:
     """Rows of tokens. experts: int16[rows, layers, top_k]; guess: int16[rows, layers, any], what is predicted of each
-    row, -1 for none (any may be 0). uses: int64[layers, experts] of another draw, for placing experts.
+    row, -1 for none (any may be 0). uses: int64[layers, experts] of all rows, for placing experts.
 
     row: int64[places], starts: int64[sequences + 1]: the token at place p of sequence s is row[starts[s] + p] (-1: it
     was not recorded). recorded: sequences are the workload's requests; else a request takes a sequence, and a place to
@@ -60,6 +61,13 @@ def route_bank(routing: str, shape: MoeShape, offload: ExpertOffload, seed: int 
         recorded=recorded,
         num_experts=trace.num_experts,
     )
+
+
+def told_of(offload: ExpertOffload) -> ExpertOffload:
+    """What a bank has of an offload: what is predicted. Offloads for which it is equal may share one."""
+    if offload.policy not in PREDICTING:
+        return ExpertOffload()
+    return ExpertOffload(policy=offload.policy, window=offload.window, recall=offload.recall)
 
 
 def _sampled(text: str, shape: MoeShape, rng: np.random.Generator) -> RoutingTrace:
