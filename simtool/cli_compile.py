@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def compile_command() -> int:
-    """Compile the simulator's kernels and keep them on disk (done by the first run otherwise; half a minute, once)."""
+    """Compile the simulator's kernels and keep them on disk (done by the first run otherwise; a minute, once)."""
     from simtool.simulator.warm import compile_kernel, kernel_is_ready
     from simtool.terminal import note
 
@@ -22,5 +22,5 @@ def announce_compilation(*, replica: bool = True, tasks: bool = False, offload: 
     from simtool.terminal import note
 
     if not run_is_ready(replica=replica, tasks=tasks, offload=offload):
-        long = "half a minute" if replica else "ten seconds"
+        long = "a minute" if replica else "ten seconds"
         note(f"compiling the simulator's kernel first; this happens once and takes {long}")
